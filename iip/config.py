@@ -1,0 +1,200 @@
+"""The settings of an engine: run-time values with units and ranges, checked on construction."""
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, fields, replace
+
+from iip.errors import ConfigError
+
+_IPV6_MIN_MTU = 1280
+
+
+def _number(low, high, unit, default):
+    return field(default=default, metadata={"low": low, "high": high, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one engine. All are checked here; a wrong one raises `ConfigError`, which names it.
+
+    Addresses are interface notations (``"10.0.0.2/24"``, ``"fd00::2/64"``); routes are pairs of prefix and
+    next hop (``("0.0.0.0/0", "10.0.0.1")``). Times are seconds, sizes bytes unless said otherwise.
+    """
+
+    # the interface
+    addresses: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    gateway: str | None = None            # default route, IPv4
+    gateway6: str | None = None           # default route, IPv6
+    medium: str = "ethernet"              # or "ip": bare IP packets without a link layer
+    mac: str | None = None                # ethernet only; None: a locally administered one from the seed
+    mtu: int = _number(576, 65535, "bytes", 1500)
+    accept_any: bool = False              # packets for any destination address are ours (transparent proxies)
+    multicast: tuple[str, ...] = ()       # groups to join
+    link_local: bool = True               # ethernet: have an IPv6 link-local address (EUI-64) of our own
+    address_check: bool = True            # ethernet: probe for a conflict before using an address (DAD, RFC 5227/4862)
+    ttl: int = _number(1, 255, "hops", 64)
+
+    # memory
+    pool_packets: int = _number(16, 1 << 26, "packets", 4096)
+    packet_size: int = _number(256, 65536, "bytes", 2048)
+    headroom: int = _number(96, 4096, "bytes", 128)
+    burst: int = _number(1, 4096, "packets", 64)          # packets taken from the driver in one run
+    tx_queue: int = _number(16, 1 << 16, "packets", 1024)  # output waiting for the driver
+
+    # net
+    neighbours: int = _number(4, 1 << 16, "entries", 512)
+    neighbour_queue: int = _number(1, 1024, "packets per entry", 16)
+    neighbour_lifetime: float = _number(1, 86400, "seconds", 60.0)
+    reassembly_packets: int = _number(0, 1 << 16, "datagrams at once", 64)
+    reassembly_bytes: int = _number(0, 1 << 30, "bytes", 1 << 20)
+    reassembly_timeout: float = _number(1, 120, "seconds", 30.0)
+    icmp_rate: int = _number(0, 1_000_000, "errors per second", 1000)
+    udp_queue: int = _number(1, 1 << 16, "events per run", 1024)
+
+    # tcp: connections
+    max_connections: int = _number(1, 1 << 22, "connections", 16384)
+    max_half_open: int = _number(1, 1 << 20, "connections", 4096)
+    send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
+    receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
+    out_of_order: int = _number(0, 1 << 16, "segments per connection", 1024)
+    # tcp: options offered
+    mss: int = _number(0, 65495, "bytes; 0: from the MTU", 0)
+    window_scale: bool = True
+    sack: bool = True
+    timestamps: bool = True
+    # tcp: timers
+    rto_min: float = _number(0.001, 60, "seconds", 0.2)
+    rto_max: float = _number(1, 240, "seconds", 120.0)
+    rto_initial: float = _number(0.01, 60, "seconds", 1.0)
+    syn_retries: int = _number(0, 64, "retransmissions", 6)
+    synack_retries: int = _number(0, 64, "retransmissions", 5)
+    retries: int = _number(0, 64, "retransmissions", 15)
+    delayed_ack: float = _number(0, 0.5, "seconds; 0: acknowledge at once", 0.04)
+    time_wait: float = _number(0, 240, "seconds", 60.0)
+    fin_wait2: float = _number(0, 3600, "seconds an orphan waits for the peer's FIN", 60.0)
+    keepalive: float = _number(0, 86400, "seconds idle; 0: off", 0.0)
+    keepalive_interval: float = _number(0.01, 86400, "seconds", 75.0)
+    keepalive_probes: int = _number(1, 255, "probes", 9)
+    user_timeout: float = _number(0, 86400, "seconds; 0: by retries", 0.0)
+    # tcp: behaviour
+    nagle: bool = True
+    initial_window: int = _number(1, 64, "segments", 10)
+    congestion: str = "newreno"
+    copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
+    ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
+
+    def __post_init__(self):
+        self._normalise()
+        for f in fields(self):
+            if "low" in f.metadata:
+                _check_number(f, getattr(self, f.name))
+        self._check_interface()
+        self._check_memory()
+        self._check_tcp()
+
+    def replace(self, **changes) -> Config:
+        """A copy with some settings changed, checked again."""
+        return replace(self, **changes)
+
+    def _normalise(self):
+        for name in ("addresses", "multicast"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                value = (value,)
+            object.__setattr__(self, name, tuple(str(v) for v in value))
+        object.__setattr__(self, "routes", tuple((str(p), str(n)) for p, n in self.routes))
+
+    # -- the interface ----------------------------------------------------------------------------------
+    @property
+    def interfaces(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
+        return tuple(ipaddress.ip_interface(a) for a in self.addresses)
+
+    @property
+    def all_routes(self):
+        """Routes with the gateways as default routes: (network, next hop) pairs."""
+        routes = [(ipaddress.ip_network(p, strict=False), ipaddress.ip_address(n)) for p, n in self.routes]
+        if self.gateway is not None:
+            routes.append((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_address(self.gateway)))
+        if self.gateway6 is not None:
+            routes.append((ipaddress.ip_network("::/0"), ipaddress.ip_address(self.gateway6)))
+        return routes
+
+    def _check_interface(self):
+        if self.medium not in ("ethernet", "ip"):
+            raise ConfigError(f"medium={self.medium!r}: use 'ethernet' or 'ip'")
+        seen = set()
+        for text in self.addresses:
+            interface = _parse(ipaddress.ip_interface, "addresses", text, "10.0.0.2/24 or fd00::2/64")
+            if interface.ip in seen:
+                raise ConfigError(f"addresses: {interface.ip} is given twice; remove one")
+            seen.add(interface.ip)
+            if interface.ip.is_multicast or interface.ip.is_unspecified:
+                raise ConfigError(f"addresses: {interface.ip} cannot be the address of a host; use a unicast address")
+            if interface.version == 6 and self.mtu < _IPV6_MIN_MTU:
+                raise ConfigError(f"mtu={self.mtu}: IPv6 needs {_IPV6_MIN_MTU} bytes or more (RFC 8200 §5); "
+                                  f"raise the MTU or remove {text}")
+        for text in self.multicast:
+            group = _parse(ipaddress.ip_address, "multicast", text, "224.0.0.251 or ff02::fb")
+            if not group.is_multicast:
+                raise ConfigError(f"multicast: {text} is not a group address")
+        for prefix, hop in self.routes:
+            net = _parse(lambda p: ipaddress.ip_network(p, strict=False), "routes", prefix, "10.1.0.0/16")
+            if net.version != _parse(ipaddress.ip_address, "routes", hop, "10.0.0.1").version:
+                raise ConfigError(f"routes: next hop {hop} is of another IP version than {prefix}")
+        for name, version in (("gateway", 4), ("gateway6", 6)):
+            value = getattr(self, name)
+            if value is not None and _parse(ipaddress.ip_address, name, value, "an address").version != version:
+                raise ConfigError(f"{name}={value}: must be an IPv{version} address")
+        if self.mac is not None:
+            self._check_mac()
+
+    def _check_mac(self):
+        try:
+            raw = bytes.fromhex(self.mac.replace(":", "").replace("-", ""))
+        except ValueError:
+            raw = b""
+        if len(raw) != 6:
+            raise ConfigError(f"mac={self.mac!r}: use six hexadecimal bytes, like 02:00:00:00:00:01")
+        if raw[0] & 1 or not any(raw):
+            raise ConfigError(f"mac={self.mac!r}: a group or zero address cannot be a station's; "
+                              "use one whose first byte is even, like 02:00:00:00:00:01")
+
+    # -- memory and tcp ---------------------------------------------------------------------------------
+    def _check_memory(self):
+        if self.packet_size % 64:
+            raise ConfigError(f"packet_size={self.packet_size}: use a multiple of 64 bytes")
+        if self.headroom > self.packet_size - 128:
+            raise ConfigError(f"headroom={self.headroom}: leaves less than 128 bytes of the {self.packet_size}; "
+                              "lower it or raise packet_size")
+
+    def check_packet_fits(self, chains: bool):
+        """Drivers that receive into one cell need cells that hold a whole frame."""
+        need = self.mtu + 18 + self.headroom
+        if not chains and need > self.packet_size:
+            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} bytes "
+                              f"of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
+
+    def _check_tcp(self):
+        if self.rto_min > self.rto_max:
+            raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")
+        if self.mss and not 64 <= self.mss <= self.mtu - 40:
+            raise ConfigError(f"mss={self.mss}: must be 0 or from 64 to mtu - 40 = {self.mtu - 40}")
+        low, high = self.ports
+        if not 1 <= low <= high <= 65535:
+            raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")
+
+
+def _check_number(f, value):
+    low, high, unit = f.metadata["low"], f.metadata["high"], f.metadata["unit"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{f.name}={value!r}: must be from {low} to {high} ({unit})")
+    if isinstance(f.default, int) and not isinstance(value, int):
+        raise ConfigError(f"{f.name}={value!r}: must be a whole number ({unit})")
+
+
+def _parse(parser, name, text, example):
+    try:
+        return parser(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {text!r} is not valid ({error}); write it like {example}") from None

@@ -1,0 +1,145 @@
+"""What became of a packet, and every other thing the stack counts.
+
+One enumeration serves both: a verdict is the index of its counter. Names say what happened.
+Everything is counted in one place, `count`, and read from Python as one mapping (`Engine.stats`).
+"""
+from libc.stdint cimport uint64_t
+
+
+cpdef enum Verdict:
+    ok = 0                        # go on to the next layer; not a counter of its own
+    consumed                      # handled completely at this layer
+    # traffic
+    rx_packets
+    rx_bytes
+    tx_packets
+    tx_bytes
+    tx_queue_full                 # the driver did not keep up: output waits (back-pressure)
+    tx_no_buffer                  # the packet pool was empty: output waits or the reply is dropped
+    # link
+    link_too_short
+    link_unknown_type
+    link_not_ours
+    link_vlan
+    arp_malformed
+    arp_not_for_us
+    arp_in_requests
+    arp_in_replies
+    arp_out_requests
+    arp_out_replies
+    arp_conflict                  # somebody else claims an address of ours
+    neighbour_table_full
+    neighbour_queue_full
+    neighbour_queued
+    neighbour_unreachable
+    nd_malformed
+    nd_in
+    nd_out
+    nd_conflict
+    mld_out
+    mld_in
+    # IPv4, IPv6
+    ip_bad_version
+    ip_bad_header_length
+    ip_bad_total_length
+    ip_bad_checksum
+    ip_bad_source                 # martian, multicast, broadcast or own address as source
+    ip_bad_options
+    ip_source_route
+    ip_not_ours
+    ip_unknown_protocol
+    ip6_bad_payload_length
+    ip6_bad_extension
+    ip6_too_many_extensions
+    ip6_unknown_option
+    ip6_routing_header
+    ip_no_route
+    ip_fragment_queued
+    ip_fragment_bad               # length not a multiple of 8, beyond 64 KiB, tiny, or contradictory
+    ip_fragment_overlap
+    ip_fragment_no_room
+    ip_fragment_timeout
+    ip_reassembled
+    ip_fragmented
+    ip_too_big                    # sending: does not fit and must not be fragmented
+    # ICMP
+    icmp_malformed
+    icmp_bad_checksum
+    icmp_unknown_type
+    icmp_in_echo
+    icmp_in_echo_reply
+    icmp_in_error
+    icmp_error_not_ours           # the quoted packet is none that we could have sent
+    icmp_out_echo
+    icmp_out_echo_reply
+    icmp_out_error
+    icmp_rate_limited
+    # UDP
+    udp_malformed
+    udp_bad_checksum
+    udp_no_port
+    udp_in
+    udp_out
+    udp_queue_full
+    # TCP input
+    tcp_bad_header
+    tcp_bad_checksum
+    tcp_bad_options
+    tcp_bad_address               # multicast or broadcast, or a connection with ourselves (land)
+    tcp_no_connection             # answered with RST
+    tcp_not_accepted              # the application said no: answered with RST
+    tcp_table_full
+    tcp_half_open_full
+    tcp_in_segments
+    tcp_in_order                  # header prediction: data
+    tcp_in_acks                   # header prediction: pure ACK
+    tcp_out_of_window
+    tcp_paws
+    tcp_old_duplicate
+    tcp_bad_ack
+    tcp_bad_flags
+    tcp_syn_in_window
+    tcp_rst_in
+    tcp_rst_challenged
+    tcp_rst_out
+    tcp_challenge_ack
+    tcp_challenge_limited
+    tcp_out_of_order
+    tcp_ooo_full
+    tcp_rx_window_exceeded
+    tcp_after_close
+    tcp_duplicate_acks
+    tcp_fin_in
+    tcp_rx_no_buffer
+    # TCP output
+    tcp_out_segments
+    tcp_out_data
+    tcp_retransmits
+    tcp_fast_retransmits
+    tcp_rto_expired
+    tcp_delayed_acks
+    tcp_window_probes
+    tcp_keepalives
+    # TCP connections
+    tcp_active_opens
+    tcp_passive_opens
+    tcp_established
+    tcp_closed
+    tcp_reset_received
+    tcp_timed_out
+    tcp_user_timeout
+    tcp_time_wait_reused
+    tcp_time_wait_recycled
+    tcp_icmp_hard_error
+    tcp_icmp_soft_error
+    tcp_icmp_out_of_window
+    tcp_pmtu_reduced
+    N_VERDICTS
+
+
+cdef inline void count(uint64_t* counters, int verdict) noexcept nogil:
+    counters[verdict] += 1
+
+
+cdef inline void count_n(uint64_t* counters, int verdict, uint64_t n) noexcept nogil:
+    counters[verdict] += n

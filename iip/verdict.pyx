@@ -1,0 +1,1 @@
+"""Verdicts and counters: see verdict.pxd."""
