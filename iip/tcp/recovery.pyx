@@ -12,7 +12,7 @@ from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_rto_expired
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt
+from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt, seq_max
 from iip.wire.tcp cimport OPT_SACK, OPT_TS, SackBlock
 
 cdef enum:
@@ -186,7 +186,7 @@ cdef bint _mark_sacked(Tcp* s, Tcb* t, SackBlock* b) noexcept nogil:
 
 cdef void _mark_below_sacked(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 6675 §4, IsLost: a record is lost when more than (DupThresh - 1) * SMSS bytes above it are SACKed."""
-    cdef uint32_t i = t.rtx_tail, above = 0
+    cdef uint32_t i = t.rtx_tail, above = 0, edge
     cdef Packet* k
     while i != NIL and above <= (DUP_THRESH - 1) * t.mss:
         k = pkt(s.pool, i)
@@ -195,18 +195,13 @@ cdef void _mark_below_sacked(Tcp* s, Tcb* t) noexcept nogil:
         i = k.qprev
     if above <= (DUP_THRESH - 1) * t.mss or i == NIL:
         return
-    k = pkt(s.pool, i)
+    edge = pkt(s.pool, i).seq + 1
     while i != NIL and seq_geq(pkt(s.pool, i).seq, t.lost_edge):
         k = pkt(s.pool, i)
         if not k.flags & REC_RETRANS:
             _mark_lost(s, t, i, k)
         i = k.qprev
-
-
-cdef void _advance_lost_edge(Tcp* s, Tcb* t) noexcept nogil:
-    """Records below the last one marked lost need not be looked at again."""
-    if seq_lt(t.lost_edge, t.snd_una):
-        t.lost_edge = t.snd_una
+    t.lost_edge = seq_max(edge, t.lost_edge)
 
 
 cdef bint _sack_update(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
@@ -217,7 +212,7 @@ cdef bint _sack_update(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         if _mark_sacked(s, t, &seg.sack[i]):
             news = True
     if news:
-        _advance_lost_edge(s, t)
+        t.lost_edge = seq_max(t.lost_edge, t.snd_una)
         _mark_below_sacked(s, t)
         if t.lost and not t.flags & (TF_RECOVERY | TF_LOSS):
             _enter_recovery(s, t)
