@@ -2,7 +2,7 @@
 from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
-from iip.net.net cimport net_route
+from iip.net.route cimport net_route
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update

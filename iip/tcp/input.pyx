@@ -2,7 +2,9 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_linearize, pkt_pull, pkt_trim_head
-from iip.net.net cimport net_route, net_rx_l4_checksum_ok
+from iip.net.checksum cimport net_rx_l4_checksum_ok
+from iip.net.output cimport net_confirm
+from iip.net.route cimport net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.conn cimport (
     conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,

@@ -3,7 +3,10 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, Packet, pkt,
     pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull, pkt_push, pkt_slice, pkt_tailroom)
-from iip.net.net cimport net_l4_checksum, net_output, net_route, net_tx_room
+from iip.net.checksum cimport net_l4_checksum
+from iip.net.output cimport net_output
+from iip.net.route cimport net_route
+from iip.net.state cimport net_tx_room
 from iip.net.types cimport CAP_SG, PROTO_TCP, Flow
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
 from iip.tcp.rtt cimport rto_backed_off

@@ -249,6 +249,7 @@ cdef struct Tcp:
     uint32_t n_time_wait
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
+    int64_t next_timer            # no entry of the wheel is due before
     Wheel wheel
 
 

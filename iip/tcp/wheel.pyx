@@ -17,6 +17,7 @@ cdef enum:
 cdef void wheel_init(Tcp* s) noexcept nogil:
     cdef int i
     s.wheel.tick = 0
+    s.next_timer = TIMER_OFF
     s.wheel.n = 0
     for i in range(WHEEL_LEVELS * WHEEL_SLOTS):
         s.wheel.slots[i] = NIL
@@ -46,6 +47,8 @@ cdef void wheel_file(Tcp* s, Tcb* t, int64_t at) noexcept nogil:
     wheel_remove(s, t)
     slot = _slot_of(w, at)
     t.wheel_at = at
+    if at < s.next_timer:
+        s.next_timer = at
     t.wheel_prev = NIL
     t.wheel_next = w.slots[slot]
     if t.wheel_next != NIL:
