@@ -16,6 +16,7 @@ switching back and forth mixes nothing up and repeats nothing.
 import hashlib
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import Cython
@@ -85,6 +86,11 @@ class BuildExt(build_ext):
         super().initialize_options()
         self.parallel = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
+    def finalize_options(self):
+        super().finalize_options()
+        if self.inplace:    # pip's editable build has a temporary directory for this: keep what it compiles
+            self.build_lib = f"build/inplace-{sys.implementation.cache_tag}"
+
     def run(self):
         # Here and not at import: metadata and sdist need no C, and an sdist must not pick it up.
         compiled = cythonize(self.extensions, compiler_directives=DIRECTIVES, annotate=ANNOTATE,
@@ -99,9 +105,8 @@ class BuildExt(build_ext):
 
     def flags_stamp(self):
         """A file that is touched when the flags change, so that the objects built with others are renewed."""
-        where = "inplace" if self.inplace else self.build_lib
         flags = repr((compile_flags(), link_flags(), [os.environ.get(v) for v in ("CC", "CFLAGS", "LDFLAGS")]))
-        stamp = Path("build") / f"flags-{digest(where)}.txt"
+        stamp = Path("build") / f"flags-{digest(self.build_lib)}.txt"
         stamp.parent.mkdir(exist_ok=True)
         if not stamp.exists() or stamp.read_text() != flags:
             stamp.write_text(flags)
