@@ -32,12 +32,10 @@ def open_device(kind: str, name: str | None, *, queues: int, persist: bool | Non
     import fcntl
 
     wanted = _check_name(kind, name)
-    exists = "%d" not in wanted and os.path.exists(f"/sys/class/net/{wanted}")
+    exists = _exists(wanted)
     if not exists and not create:
         raise DriverError(f"{kind}: there is no device {wanted!r}; make it with "
                           f"`ip tuntap add dev {wanted} mode {kind}` or leave out create=False")
-    if exists and not os.path.exists(f"/sys/class/net/{wanted}/tun_flags"):
-        raise DriverError(f"{kind}: {wanted!r} is a network device of another kind, not TUN or TAP; choose another name")
     try:
         fd = os.open(NODE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -54,6 +52,14 @@ def open_device(kind: str, name: str | None, *, queues: int, persist: bool | Non
         os.close(fd)
         raise DriverError(_explain(kind, wanted, error, exists, queues)) from None
     return fd, answer[:_IFNAMSIZ].split(b"\0", 1)[0].decode()
+
+
+def _exists(name: str) -> bool:
+    # not by /sys, which may show another network namespace
+    try:
+        return socket.if_nametoindex(name) > 0
+    except OSError:
+        return False
 
 
 def _check_name(kind: str, name: str | None) -> str:
@@ -77,8 +83,8 @@ def _explain(kind: str, name: str, error: OSError, exists: bool, queues: int) ->
         return f"{kind}: device {name!r} is busy; choose another name"
     if error.errno == errno.EINVAL and exists:
         multi = "with" if queues > 1 else "without"
-        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, "
-                f"the other driver (Tap or Tun), or another number of queues")
+        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, or "
+                f"for a TUN or TAP device the driver (Tap or Tun) and number of queues that it was made for")
     return f"{kind}: cannot attach to {name!r}: {error.strerror}"
 
 
