@@ -1,7 +1,7 @@
 """Drivers: where an engine's packets come from and go to.
 
-`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel; `Tunnel` leaves the transport to
-the program; `Impair` and `Capture` wrap another driver. Write your own by subclassing `PythonDriver`, or in Cython `Driver`.
+`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel; `Tunnel` leaves the transport
+to the program; `Impair` wraps another driver. Write your own by subclassing `PythonDriver`, or in Cython `Driver`.
 """
 from enum import IntFlag
 

@@ -103,8 +103,8 @@ def set_mtu(name: str, mtu: int) -> None:
     try:
         _ifreq(name, _SIOCSIFMTU, struct.pack("i", mtu))
     except PermissionError:
-        raise DriverError(f"mtu={mtu}: no permission to change the MTU of {name}; run as root, or set it beforehand with "
-                          f"`sudo ip link set {name} mtu {mtu}` and leave mtu out here") from None
+        raise DriverError(f"mtu={mtu}: no permission to change the MTU of {name}; run as root, or set it beforehand "
+                          f"with `sudo ip link set {name} mtu {mtu}` and leave mtu out here") from None
     except OSError as error:
         raise DriverError(f"mtu={mtu}: {name} does not take it ({error.strerror}); use a smaller one") from None
 
@@ -136,7 +136,8 @@ def add_host_addresses(name: str, addresses) -> None:
                 # nobody else is on this link, so no need to wait for the conflict check
                 settings["flags"] = _IFA_F_NODAD
             try:
-                ipr.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **settings)
+                ipr.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen,
+                         **settings)
             except NetlinkError as error:
                 if error.code == errno.EEXIST:
                     continue

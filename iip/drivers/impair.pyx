@@ -8,8 +8,7 @@ from libc.stdlib cimport calloc, free
 
 from iip.drivers.base cimport NEVER, Driver
 from iip.drivers.queue cimport packet_copy
-from iip.memory.pool cimport (NIL, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, Packet, PacketPool, Pool, pkt, pkt_data,
-                              pkt_free)
+from iip.memory.pool cimport (NIL, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, Packet, PacketPool, pkt, pkt_data, pkt_free)
 from iip.net.types cimport CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM, CAP_TX_L4_CSUM
 from iip.wire.rng cimport rng_next, rng_seed
 

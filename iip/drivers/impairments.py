@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from iip.errors import ConfigError
 
 _PROBABILITIES = ("loss", "duplicate", "reorder", "corrupt")
+_TIMES = ("delay", "jitter", "reorder_delay")
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,8 @@ class Impairments:
             if f.name in _PROBABILITIES:
                 if not 0 <= value <= 1:
                     raise ConfigError(f"{f.name}={value}: a probability is from 0 to 1 (2 % is 0.02)")
-            elif f.name in ("delay", "jitter", "reorder_delay"):
-                if not 0 <= value <= 3600:
-                    raise ConfigError(f"{f.name}={value}: must be from 0 to 3600 seconds")
+            elif f.name in _TIMES and not 0 <= value <= 3600:
+                raise ConfigError(f"{f.name}={value}: must be from 0 to 3600 seconds")
         if self.rate != 0 and not 1 <= self.rate <= 1e13:
             raise ConfigError(f"rate={self.rate}: must be 0 (unlimited) or from 1 to 1e13 bits per second")
         if not isinstance(self.queue, int) or not 1 <= self.queue <= 1 << 40:

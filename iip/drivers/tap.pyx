@@ -88,8 +88,9 @@ cdef class TunTap(Driver):
         link = ETHERNET if self.medium == "ethernet" else 0
         need = self.mtu + link + pool.headroom
         if need > pool.packet_size:
-            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu} behind "
-                              f"{pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
+            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu} "
+                              f"behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
+                              "or a smaller MTU")
         Driver.attach(self, pool)
 
     def fileno(self):

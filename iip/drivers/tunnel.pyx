@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from iip.drivers.base cimport NEVER, Driver, copy_in
 from iip.drivers.queue cimport (PacketQueue, queue_clear, queue_dispose, queue_init, queue_len, queue_pop, queue_push,
                                 queue_room)
-from iip.memory.pool cimport NIL, Pool, pkt_free
+from iip.memory.pool cimport NIL, pkt_free
 
 from iip.errors import DriverError
 

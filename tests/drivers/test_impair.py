@@ -172,7 +172,7 @@ def test_the_queue_of_the_rate_is_bounded():
 
 
 def test_the_wire_holds_a_limited_number():
-    a, b = wire(tx=Impairments(delay=1.0, limit=5))
+    a, _ = wire(tx=Impairments(delay=1.0, limit=5))
     send(a, 8)
     stats = a.driver.stats()
     assert (stats["tx_held"], stats["tx_queue_full"]) == (5, 3)
@@ -246,8 +246,8 @@ def test_an_error_of_the_driver_behind_comes_through():
         probe.rx()
 
 
-@pytest.mark.parametrize("wrong", [{"loss": 2}, {"corrupt": -0.1}, {"delay": -1}, {"rate": 0.5}, {"queue": 0}, {"limit": 0},
-                                   {"duplicate": "x"}, {"jitter": 1e9}])
+@pytest.mark.parametrize("wrong", [{"loss": 2}, {"corrupt": -0.1}, {"delay": -1}, {"rate": 0.5}, {"queue": 0},
+                                   {"limit": 0}, {"duplicate": "x"}, {"jitter": 1e9}])
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Impairments(**wrong)
