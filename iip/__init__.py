@@ -1,7 +1,7 @@
 """iip: an integratable TCP/IP stack. Protocol processing, and nothing else."""
-from iip._build import check as _check
+from iip._build import require_compiled
 
-_check()
+require_compiled()
 
 from iip.config import Config  # noqa: E402
 from iip.connection import Connection, Reason, State  # noqa: E402
