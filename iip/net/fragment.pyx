@@ -1,5 +1,5 @@
 """IP packets to the link: fragmentation on send (RFC 791, RFC 8200 §4.5) and identifications."""
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memcpy
 from iip.memory.pool cimport (NIL, PKT_TX_IP_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, pkt, pkt_alloc, pkt_data, pkt_free,
                               pkt_push)

@@ -39,7 +39,7 @@ cdef uint32_t net_pullup(Net* net, uint32_t i, uint32_t need) noexcept nogil:
     cdef Pool* pool = net.pool
     cdef Packet* k = pkt(pool, i)
     cdef Packet* c
-    cdef uint32_t n, rest, total = k.total_len
+    cdef uint32_t n, total = k.total_len
     need = min(need, total)
     if k.len >= need:
         return i
@@ -54,14 +54,58 @@ cdef uint32_t net_pullup(Net* net, uint32_t i, uint32_t need) noexcept nogil:
     c.flags |= k.flags & ~<uint32_t>(PKT_INDIRECT | PKT_EXTERNAL)
     c.len = need
     c.total_len = total
-    pkt_trim_head(pool, i, need)
+    c.next = chain_after(net, i, need)
+    return n
+
+
+cdef uint32_t chain_after(Net* net, uint32_t i, uint32_t n) noexcept nogil:
+    """The chain without its first `n` bytes, and without the pieces that become empty; NIL if nothing is left."""
+    cdef Pool* pool = net.pool
+    cdef uint32_t rest, total
+    total = pkt(pool, i).total_len
+    total -= min(n, total)
+    pkt_trim_head(pool, i, n)
     while i != NIL and pkt(pool, i).len == 0:
         rest = pkt(pool, i).next
         pkt(pool, i).next = NIL
         pkt_free(pool, i)
         i = rest
-    c.next = i
-    return n
+    if i != NIL:
+        pkt(pool, i).total_len = total
+    return i
+
+
+cdef uint32_t packet_of(Net* net, uint32_t hlen, const uint8_t* data, uint32_t n) noexcept nogil:
+    """A packet with room for a header of `hlen` bytes in front of a copy of `data`: one cell, or a chain of
+    as many as it takes. NIL if there are too few."""
+    cdef Pool* pool = net.pool
+    cdef uint32_t head = pkt_alloc(pool), last, j, take
+    cdef Packet* k
+    if head == NIL:
+        return NIL
+    k = pkt(pool, head)
+    take = min(n, pkt_tailroom(k) - hlen)
+    memcpy(pkt_data(k) + hlen, data, take)
+    k.len = hlen + take
+    last = head
+    pkt(pool, head).total_len = hlen + n
+    data += take
+    n -= take
+    while n:
+        j = pkt_alloc(pool)
+        if j == NIL:
+            pkt_free(pool, head)
+            return NIL
+        k = pkt(pool, j)
+        k.off = 0
+        take = min(n, k.buf_len)
+        memcpy(pkt_data(k), data, take)
+        k.len = take
+        pkt(pool, last).next = j
+        last = j
+        data += take
+        n -= take
+    return head
 
 
 cdef uint32_t chain_slice(Net* net, uint32_t i, uint32_t skip, uint32_t n) noexcept nogil:

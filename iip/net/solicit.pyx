@@ -30,8 +30,8 @@ cdef int arp_send(Net* net, uint16_t op, const uint8_t* sender_ip, const uint8_t
     memset(zero, 0, 6)
     k = pkt(net.pool, i)
     k.len = k.total_len = ARP_LEN
-    arp_build(pkt_data(k), op, net.mac, sender_ip, zero if dst_mac == NULL else dst_mac, target_ip)
-    verdict = link_send(net, broadcast if dst_mac == NULL else dst_mac, ETH_ARP, i)
+    arp_build(pkt_data(k), op, net.mac, sender_ip, &zero[0] if dst_mac == NULL else dst_mac, target_ip)
+    verdict = link_send(net, &broadcast[0] if dst_mac == NULL else dst_mac, ETH_ARP, i)
     if verdict == ok:
         count(net.counters, arp_out_requests if op == ARP_REQUEST else arp_out_replies)
     return verdict
@@ -61,7 +61,7 @@ cdef int nd_solicit(Net* net, const Addr* src, const Addr* target, const uint8_t
     if dst_mac == NULL:
         solicited_node(&dst, target)
         eth_group6(group, <const uint8_t*>&dst)
-    return _nd_send(net, src, &dst, group if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_SOLICIT, 0, target,
+    return _nd_send(net, src, &dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_SOLICIT, 0, target,
                     ND_OPT_SOURCE_LLADDR, tell)
 
 
@@ -71,7 +71,7 @@ cdef int nd_advertise(Net* net, const Addr* target, const Addr* dst, const uint8
     cdef uint8_t group[6]
     if dst_mac == NULL:
         eth_group6(group, <const uint8_t*>dst)
-    return _nd_send(net, target, dst, group if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_ADVERT, flags, target,
+    return _nd_send(net, target, dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_ADVERT, flags, target,
                     ND_OPT_TARGET_LLADDR, True)
 
 
@@ -85,7 +85,7 @@ cdef int _nd_send(Net* net, const Addr* src, const Addr* dst, const uint8_t* dst
         return tx_no_buffer
     k = pkt(net.pool, i)
     p = pkt_data(k)
-    n = nd_build(p, type, flags, target, option, net.mac if tell else NULL)
+    n = nd_build(p, type, flags, target, option, &net.mac[0] if tell else NULL)
     k.len = k.total_len = n
     store16_be(p + 2, csum_fold(csum_partial(p, n, pseudo_sum(src, dst, 6, PROTO_ICMP6, n))))
     pkt_push(k, IP6_HLEN)

@@ -173,6 +173,7 @@ cdef struct Net:
     uint8_t link_len              # bytes of link header
     uint16_t mtu
     uint8_t mac[6]
+    uint8_t link_src[6]           # who sent the ARP or ND message being handled
     # events for the application
     NetEvent* events
     uint32_t n_events
@@ -229,18 +230,22 @@ cdef struct Net:
     uint64_t key1
 
 
-cdef inline AddrSlot* addr_find(Net* net, const Addr* a) noexcept nogil:
-    """What address `a` is to us; NULL: nothing. Only our own addresses are in the table, so that nobody can
-    lengthen its chains."""
+cdef inline AddrSlot* addr_slot(Net* net, const Addr* a) noexcept nogil:
+    """The slot of address `a`, or the empty one where it would be. Only our own addresses are in the table,
+    so that nobody can lengthen its chains."""
     cdef uint64_t h = (a.hi * <uint64_t>0x9E3779B97F4A7C15 ^ a.lo) * <uint64_t>0xD6E8FEB86659FD93
     cdef uint32_t i = <uint32_t>(h >> 32) & net.addr_mask
     cdef AddrSlot* s = &net.addr_slots[i]
-    while s.kind:
-        if addr_eq(&s.addr, a):
-            return s
+    while s.kind and not addr_eq(&s.addr, a):
         i = (i + 1) & net.addr_mask
         s = &net.addr_slots[i]
-    return NULL
+    return s
+
+
+cdef inline AddrSlot* addr_find(Net* net, const Addr* a) noexcept nogil:
+    """What address `a` is to us; NULL: nothing."""
+    cdef AddrSlot* s = addr_slot(net, a)
+    return s if s.kind else NULL
 
 
 cdef inline bint addr_is_own(Net* net, const Addr* a) noexcept nogil:
