@@ -49,7 +49,7 @@ class _Fetcher(Handler):
     def tcp_closed(self, conn, reason):
         self.closed = True
         if not self.complete and self.problem is None:
-            self.problem = f"the connection ended before the response did ({reason})"
+            self.problem = f"the connection ended before the response did ({reason.name.lower()})"
 
     def _events(self, conn):
         try:
