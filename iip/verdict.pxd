@@ -21,6 +21,7 @@ cpdef enum Verdict:
     link_unknown_type
     link_not_ours
     link_vlan
+    link_looped                   # ARP or ND of our own that the link gave back
     arp_malformed
     arp_not_for_us
     arp_in_requests
@@ -33,11 +34,13 @@ cpdef enum Verdict:
     neighbour_queued
     neighbour_unreachable
     nd_malformed
+    nd_not_for_us
     nd_in
     nd_out
     nd_conflict
     mld_out
-    mld_in
+    mld_in                        # MLD and IGMP queries and reports
+    group_table_full
     # IPv4, IPv6
     ip_bad_version
     ip_bad_header_length
@@ -57,6 +60,7 @@ cpdef enum Verdict:
     ip_fragment_queued
     ip_fragment_bad               # length not a multiple of 8, beyond 64 KiB, tiny, or contradictory
     ip_fragment_overlap
+    ip_fragment_duplicate
     ip_fragment_no_room
     ip_fragment_timeout
     ip_reassembled
@@ -66,6 +70,7 @@ cpdef enum Verdict:
     icmp_malformed
     icmp_bad_checksum
     icmp_unknown_type
+    icmp_ignored                  # known, but not for a host that is configured: redirects, router advertisements
     icmp_in_echo
     icmp_in_echo_reply
     icmp_in_error
@@ -74,6 +79,8 @@ cpdef enum Verdict:
     icmp_out_echo_reply
     icmp_out_error
     icmp_rate_limited
+    icmp_queue_full               # the application was not told: no room for the event
+    pmtu_reduced                  # the path MTU cache learned a smaller value
     # UDP
     udp_malformed
     udp_bad_checksum

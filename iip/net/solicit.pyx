@@ -1,0 +1,96 @@
+"""ARP and neighbour discovery messages that we send."""
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memset
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_alloc, pkt_data, pkt_push
+from iip.net.checksum cimport pseudo_sum
+from iip.net.link cimport link_send
+from iip.net.state cimport ADDR_PROBING, AK_OWN, AddrSlot, Net, addr_find, addr_is_zero
+from iip.net.types cimport PROTO_ICMP6, Addr
+from iip.verdict cimport arp_out_replies, arp_out_requests, count, nd_out, ok, tx_no_buffer
+from iip.wire.arp cimport ARP_LEN, ARP_REQUEST, arp_build
+from iip.wire.bytes cimport store16_be
+from iip.wire.checksum cimport csum_fold, csum_partial
+from iip.wire.ethernet cimport ETH_ARP, ETH_IPV6, eth_group6
+from iip.wire.icmp cimport (ICMP6_NEIGHBOUR_ADVERT, ICMP6_NEIGHBOUR_SOLICIT, ND_OPT_SOURCE_LLADDR,
+                            ND_OPT_TARGET_LLADDR, nd_build)
+from iip.wire.ipv6 cimport IP6_HLEN, ip6_build
+
+
+cdef int arp_send(Net* net, uint16_t op, const uint8_t* sender_ip, const uint8_t* dst_mac,
+                  const uint8_t* target_ip) noexcept nogil:
+    """`dst_mac` NULL: broadcast, the target hardware address unknown (zero)."""
+    cdef uint32_t i = pkt_alloc(net.pool)
+    cdef Packet* k
+    cdef uint8_t broadcast[6]
+    cdef uint8_t zero[6]
+    cdef int verdict
+    if i == NIL:
+        return tx_no_buffer
+    memset(broadcast, 0xFF, 6)
+    memset(zero, 0, 6)
+    k = pkt(net.pool, i)
+    k.len = k.total_len = ARP_LEN
+    arp_build(pkt_data(k), op, net.mac, sender_ip, &zero[0] if dst_mac == NULL else dst_mac, target_ip)
+    verdict = link_send(net, &broadcast[0] if dst_mac == NULL else dst_mac, ETH_ARP, i)
+    if verdict == ok:
+        count(net.counters, arp_out_requests if op == ARP_REQUEST else arp_out_replies)
+    return verdict
+
+
+cdef void solicited_node(Addr* group, const Addr* a) noexcept nogil:
+    """The solicited-node group of an IPv6 address (RFC 4291 §2.7.1)."""
+    cdef uint8_t* p = <uint8_t*>group
+    memset(p, 0, 16)
+    p[0] = 0xFF
+    p[1] = 0x02
+    p[11] = 0x01
+    p[12] = 0xFF
+    memcpy(p + 13, <const uint8_t*>a + 13, 3)
+
+
+cdef int nd_solicit(Net* net, const Addr* src, const Addr* target, const uint8_t* dst_mac) noexcept nogil:
+    """A neighbour solicitation, to the solicited-node group if `dst_mac` is NULL, else to the neighbour
+    itself. `src` unspecified: duplicate address detection. An address that is still being checked must not
+    be entered in other caches (RFC 4429 §3.2), so it goes without our link-layer address."""
+    cdef Addr dst = target[0]
+    cdef uint8_t group[6]
+    cdef AddrSlot* slot = addr_find(net, src)
+    cdef bint tell = not addr_is_zero(src)
+    if slot != NULL and slot.kind == AK_OWN and net.addrs[slot.index].state == ADDR_PROBING:
+        tell = False
+    if dst_mac == NULL:
+        solicited_node(&dst, target)
+        eth_group6(group, <const uint8_t*>&dst)
+    return _nd_send(net, src, &dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_SOLICIT, 0, target,
+                    ND_OPT_SOURCE_LLADDR, tell)
+
+
+cdef int nd_advertise(Net* net, const Addr* target, const Addr* dst, const uint8_t* dst_mac,
+                      uint8_t flags) noexcept nogil:
+    """An advertisement of our address `target`; `dst_mac` NULL: `dst` is a group."""
+    cdef uint8_t group[6]
+    if dst_mac == NULL:
+        eth_group6(group, <const uint8_t*>dst)
+    return _nd_send(net, target, dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_ADVERT, flags, target,
+                    ND_OPT_TARGET_LLADDR, True)
+
+
+cdef int _nd_send(Net* net, const Addr* src, const Addr* dst, const uint8_t* dst_mac, uint8_t type, uint8_t flags,
+                  const Addr* target, uint8_t option, bint tell) noexcept nogil:
+    cdef uint32_t i = pkt_alloc(net.pool), n
+    cdef Packet* k
+    cdef uint8_t* p
+    cdef int verdict
+    if i == NIL:
+        return tx_no_buffer
+    k = pkt(net.pool, i)
+    p = pkt_data(k)
+    n = nd_build(p, type, flags, target, option, &net.mac[0] if tell else NULL)
+    k.len = k.total_len = n
+    store16_be(p + 2, csum_fold(csum_partial(p, n, pseudo_sum(src, dst, 6, PROTO_ICMP6, n))))
+    pkt_push(k, IP6_HLEN)
+    ip6_build(pkt_data(k), 0, 0, n, PROTO_ICMP6, 255, src, dst)
+    verdict = link_send(net, dst_mac, ETH_IPV6, i)
+    if verdict == ok:
+        count(net.counters, nd_out)
+    return verdict
