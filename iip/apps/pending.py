@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections import deque
 
-
 REFERENCE = 4096                  # longer pieces are referenced, not copied
 
 

@@ -90,7 +90,10 @@ class _Nowhere:
 @json_option
 @errors
 def get(url, output, timeout, as_json, **device):
-    """Fetch URL (http://...) with a TCP/IP stack of our own. Exit code 1 unless the whole body came with status 2xx."""
+    """Fetch URL (http://...) with a TCP/IP stack of our own.
+
+    Exit code 1 unless the whole body came, with a status of 2xx.
+    """
     try:
         import h11  # noqa: F401
     except ImportError:

@@ -46,8 +46,9 @@ class Pair:
         common = {"medium": medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
                   "max_connections": max(64, 2 * connections), "max_half_open": max(64, 2 * connections), **settings}
         self.pools = pools
-        self.server = iip.Engine(iip.Config(addresses=[net.format(2)], **common), server, link.b, pool=pools[-1], seed=2)
-        self.client = iip.Engine(iip.Config(addresses=[net.format(1)], **common), client, link.a, pool=pools[0], seed=1)
+        ours, theirs = (iip.Config(addresses=[net.format(i)], **common) for i in (1, 2))
+        self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
+        self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
         self.server.tcp_listen(PORT)
 
     def connect(self, n):

@@ -25,6 +25,8 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
         from iip.apps.bench_python import PingPongClient, PingPongServer
     else:
         from iip.apps.bench import PingPongClient, PingPongServer
+    from iip.runtime.pair import run_pair
+
     client = PingPongClient(size, connections)
     pair = Pair(client, PingPongServer(), connections=connections, packets=4096 + 4 * connections * (size // 1400 + 1),
                 send_buffer=max(1 << 20, 2 * size), **link)
@@ -37,7 +39,7 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
                  lambda t: f"{client.transactions / t:,.0f} transactions/s" if t else "")
     transactions, latency = client.transactions, client.latency
     client.finish()
-    wait_for(lambda s: client.run(pair.client, pair.server, s) and client.finish(), lambda: client.closed == connections,
+    wait_for(lambda s: run_pair(pair.client, pair.server, duration=s), lambda: client.closed == connections,
              "the connections did not close within 5 s")
     result = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,

@@ -1,7 +1,8 @@
 """Two engines on a memory link in virtual time."""
+from iip.memory.pool import PacketPool
+
 import iip
 from iip.drivers import MemoryLink
-from iip.memory.pool import PacketPool
 
 
 class Collector(iip.Handler):
@@ -34,8 +35,9 @@ class Wire:
         self.pool = PacketPool(packets=8192, views=32768)
         link = link or MemoryLink()
         common = {"medium": "ip", **settings}
-        self.server = iip.Engine(iip.Config(addresses=["10.0.0.2/24"], **common), server, link.b, pool=self.pool, seed=1)
-        self.client = iip.Engine(iip.Config(addresses=["10.0.0.1/24"], **common), client, link.a, pool=self.pool, seed=2)
+        ours, theirs = (iip.Config(addresses=[f"10.0.0.{i}/24"], **common) for i in (1, 2))
+        self.client = iip.Engine(ours, client, link.a, pool=self.pool, seed=1)
+        self.server = iip.Engine(theirs, server, link.b, pool=self.pool, seed=2)
         self.now = 1_000_000_000
 
     def run(self, seconds=0.0, until=None):
