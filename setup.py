@@ -1,11 +1,33 @@
-"""Build: every .pyx below iip/ is one extension, all with one set of directives."""
+"""Build: every .pyx below iip/ is one extension, all with one set of directives.
+
+    python setup.py build_ext --inplace        # incremental, on all cores (-jN for fewer)
+
+Environment:
+    IIP_DEBUG=1         bounds, None and memoryview checks, -O0 -g
+    IIP_ONLY=a,b        only modules whose dotted name starts with one of these (iip.wire,iip.memory.pool)
+    IIP_CFLAGS          more compiler flags, after ours (-march=native, -Werror, -O1)
+    IIP_LDFLAGS         more linker flags
+    IIP_SANITIZE=a,b    compile and link with -fsanitize=a,b (address,undefined); see ci/sanitize
+    IIP_ANNOTATE=1      Cython's annotated HTML beside the generated C
+
+Generated C lies below build/, in a directory named after the directives and Cython's version, so that
+switching back and forth mixes nothing up and repeats nothing.
+"""
+import hashlib
 import os
+import shlex
+import sys
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("IIP_DEBUG") == "1"
+ANNOTATE = os.environ.get("IIP_ANNOTATE") == "1"
+ONLY = tuple(name.strip() for name in os.environ.get("IIP_ONLY", "").split(",") if name.strip())
+SANITIZE = os.environ.get("IIP_SANITIZE", "")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -19,16 +41,76 @@ DIRECTIVES = {
     "embedsignature": True,
     "freethreading_compatible": True,
 }
-CFLAGS = ["-O0", "-g"] if DEBUG else ["-O3"]
+
+WARNINGS = ["-Wall", "-Wextra"]
+
+
+def compile_flags():
+    if DEBUG:
+        flags = ["-O0", "-g"]
+    elif SANITIZE:
+        flags = ["-O1", "-g"]
+    else:
+        flags = ["-O3", "-g0"]
+    if SANITIZE:
+        flags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    return flags + WARNINGS + shlex.split(os.environ.get("IIP_CFLAGS", ""))
+
+
+def link_flags():
+    flags = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    return flags + shlex.split(os.environ.get("IIP_LDFLAGS", ""))
 
 
 def extensions():
-    return [
-        Extension(str(path.with_suffix("")).replace(os.sep, "."), [str(path)],
-                  extra_compile_args=CFLAGS + os.environ.get("IIP_CFLAGS", "").split())
-        for path in sorted(Path("iip").rglob("*.pyx"))
-    ]
+    found = []
+    for path in sorted(Path("iip").rglob("*.pyx")):
+        name = ".".join(path.with_suffix("").parts)
+        if ONLY and not any(name == only or name.startswith(only + ".") for only in ONLY):
+            continue
+        found.append(Extension(name, [path.as_posix()], extra_compile_args=compile_flags(),
+                               extra_link_args=link_flags()))
+    if ONLY and not found:
+        raise SystemExit(f"setup.py: IIP_ONLY={','.join(ONLY)} names no module below iip/")
+    return found
 
 
-setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES,
-                            nthreads=os.cpu_count() or 1))
+def digest(*values):
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
+class BuildExt(build_ext):
+    """Cython in parallel, then the C compiler in parallel; what is up to date is left alone."""
+
+    def initialize_options(self):
+        super().initialize_options()
+        self.parallel = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+    def finalize_options(self):
+        super().finalize_options()
+        if self.inplace:    # pip's editable build has a temporary directory for this: keep what it compiles
+            self.build_lib = f"build/inplace-{sys.implementation.cache_tag}"
+
+    def run(self):
+        # Here and not at import: metadata and sdist need no C, and an sdist must not pick it up.
+        compiled = cythonize(self.extensions, compiler_directives=DIRECTIVES, annotate=ANNOTATE,
+                             build_dir=f"build/c-{digest(DIRECTIVES, Cython.__version__)}",
+                             nthreads=self.parallel or 0, quiet=True, force=self.force)
+        sources = {ext.name: ext.sources for ext in compiled}
+        stamp = self.flags_stamp()
+        for ext in self.extensions:
+            ext.sources = sources[ext.name]
+            ext.depends = [*ext.depends, stamp]
+        super().run()
+
+    def flags_stamp(self):
+        """A file that is touched when the flags change, so that the objects built with others are renewed."""
+        flags = repr((compile_flags(), link_flags(), [os.environ.get(v) for v in ("CC", "CFLAGS", "LDFLAGS")]))
+        stamp = Path("build") / f"flags-{digest(self.build_lib)}.txt"
+        stamp.parent.mkdir(exist_ok=True)
+        if not stamp.exists() or stamp.read_text() != flags:
+            stamp.write_text(flags)
+        return str(stamp)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt})

@@ -38,7 +38,7 @@ class Config:
     # memory
     pool_packets: int = _number(16, 1 << 26, "packets", 4096)
     packet_size: int = _number(256, 65536, "bytes", 2048)
-    headroom: int = _number(96, 4096, "bytes", 128)
+    headroom: int = _number(128, 4096, "bytes", 128)
     burst: int = _number(1, 4096, "packets", 64)          # packets taken from the driver in one run
     tx_queue: int = _number(16, 1 << 16, "packets", 1024)  # output waiting for the driver
 

@@ -356,8 +356,8 @@ def _check(packets, packet_size, headroom, views):
         raise ConfigError(f"packets={packets}: a pool has 1 to 2**26 packets")
     if not 256 <= packet_size <= 65536 or packet_size % 64:
         raise ConfigError(f"packet_size={packet_size}: use a multiple of 64 from 256 to 65536 bytes")
-    if not 96 <= headroom <= packet_size - 128:
-        raise ConfigError(f"headroom={headroom}: headers need 96 bytes or more, and at least 128 bytes of "
+    if not 128 <= headroom <= packet_size - 128:
+        raise ConfigError(f"headroom={headroom}: headers need 128 bytes or more, and at least 128 bytes of "
                           f"the {packet_size} must stay for data")
     if not 1 <= views <= 1 << 27:
         raise ConfigError(f"views={views}: a pool has 1 to 2**27 views")

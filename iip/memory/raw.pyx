@@ -6,7 +6,7 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 cdef class Window:
     """Bytes at an address that belong to another object; made by C code only."""
 
-    def __init__(self):
+    def __init__(self, *args, **kwargs):
         raise TypeError("a Window is made by the object whose memory it shows")
 
     def __getbuffer__(self, Py_buffer* view, int flags):

@@ -1,0 +1,52 @@
+"""The character generator (RFC 864): sends lines of printable characters until the peer has enough."""
+from __future__ import annotations
+
+from iip import Handler
+
+_CHARACTERS = bytes(range(32, 127))
+_LINE = 72
+
+
+def pattern() -> bytes:
+    """One period: 95 lines, each beginning one character later."""
+    doubled = _CHARACTERS * 2
+    return b"".join(doubled[i:i + _LINE] + b"\r\n" for i in range(len(_CHARACTERS)))
+
+
+class Chargen(Handler):
+    """limit: close after so many bytes; None: when the peer does."""
+
+    _period = len(pattern())
+    _stream = memoryview(pattern() * 40)
+
+    def __init__(self, limit: int | None = None):
+        self.limit = limit
+
+    def tcp_accepted(self, conn):
+        conn.context = 0          # bytes sent
+        self._fill(conn)
+
+    def tcp_payload(self, conn, data):
+        conn.consume(len(data))
+
+    def tcp_acked(self, conn, n):
+        self._fill(conn)
+
+    def tcp_shutdown(self, conn):
+        conn.close()
+
+    def _fill(self, conn):
+        sent = conn.context
+        while True:
+            start = sent % self._period
+            piece = self._stream[start:]
+            if self.limit is not None:
+                piece = piece[:self.limit - sent]
+                if not len(piece):
+                    conn.close()
+                    break
+            n = conn.send(piece, reference=True)
+            sent += n
+            if n < len(piece):
+                break
+        conn.context = sent

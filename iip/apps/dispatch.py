@@ -1,0 +1,48 @@
+"""Several servers on one engine, chosen by local port."""
+from __future__ import annotations
+
+from iip import Handler
+
+
+class Dispatch(Handler):
+    """`tcp` and `udp`: local port → handler. A SYN for another port is refused."""
+
+    def __init__(self, tcp: dict[int, Handler], udp: dict[int, Handler] | None = None):
+        self.tcp = dict(tcp)
+        self.udp = dict(udp or {})
+
+    def open(self, engine):
+        """Listen and bind on all ports, and tell the handlers their engine."""
+        for port, app in self.tcp.items():
+            app.engine = engine
+            engine.tcp_listen(port)
+        for port, app in self.udp.items():
+            app.engine = engine
+            engine.udp_bind(port)
+
+    def _app(self, conn):
+        return self.tcp[conn.local[1]]
+
+    def tcp_accept(self, syn):
+        app = self.tcp.get(syn.local_port)
+        return app is not None and app.tcp_accept(syn)
+
+    def tcp_accepted(self, conn):
+        self._app(conn).tcp_accepted(conn)
+
+    def tcp_payload(self, conn, data):
+        self._app(conn).tcp_payload(conn, data)
+
+    def tcp_acked(self, conn, n):
+        self._app(conn).tcp_acked(conn, n)
+
+    def tcp_shutdown(self, conn):
+        self._app(conn).tcp_shutdown(conn)
+
+    def tcp_closed(self, conn, reason):
+        self._app(conn).tcp_closed(conn, reason)
+
+    def udp_payload(self, datagram):
+        app = self.udp.get(datagram.destination_port)
+        if app is not None:
+            app.udp_payload(datagram)

@@ -1,0 +1,20 @@
+"""The command group."""
+from __future__ import annotations
+
+import click
+
+from iip.cli.bulk import bulk
+from iip.cli.get import get
+from iip.cli.ping import ping
+from iip.cli.pingpong import pingpong
+from iip.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="iip")
+def cli():
+    """A TCP/IP stack in a process: measure it, serve with it, fetch with it."""
+
+
+for command in (pingpong, bulk, serve, get, ping):
+    cli.add_command(command)

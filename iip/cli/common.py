@@ -1,0 +1,161 @@
+"""What the commands share: options, devices, output."""
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import json
+import sys
+import time
+
+import click
+
+import iip
+from iip.errors import IipError
+
+PROGRESS_AFTER = 1.0              # seconds; shorter work shows none
+
+
+def json_option(command):
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+
+def errors(command):
+    """Turn the exceptions that a user can act on into a message: exit code 2 for wrong settings, 1 for the rest."""
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except iip.ConfigError as error:
+            raise click.UsageError(str(error)) from None
+        except (IipError, OSError) as error:
+            raise click.ClickException(str(error)) from None
+    return wrapped
+
+
+def device_options(command):
+    """--tap/--tun and the addresses of both ends."""
+    for option in reversed([
+        click.option("--tap", metavar="NAME", help="TAP device (Ethernet), made if it does not exist."),
+        click.option("--tun", metavar="NAME", help="TUN device (bare IP), made if it does not exist."),
+        click.option("--address", "addresses", metavar="CIDR", multiple=True, required=True,
+                     help="Our own address, like 10.0.0.2/24 or fd00::2/64. Repeat for more."),
+        click.option("--host-address", "host_addresses", metavar="CIDR", multiple=True,
+                     help="Address for the kernel's end of the device (needs iip[netlink] and root)."),
+        click.option("--gateway", metavar="ADDRESS", multiple=True,
+                     help="Default router; without it the first --host-address."),
+        click.option("--mtu", type=click.IntRange(576, 65535), help="Set the MTU of the device, bytes."),
+    ]):
+        command = option(command)
+    return command
+
+
+def open_driver(tap, tun, mtu, host_addresses):
+    if bool(tap) == bool(tun):
+        raise click.UsageError("choose one device: --tap NAME or --tun NAME")
+    from iip.drivers import Tap, Tun
+
+    return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses))
+
+
+def open_engine(handler, *, tap, tun, addresses, host_addresses, gateway, mtu, wrap=None, **settings):
+    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
+    driver = open_driver(tap, tun, mtu, host_addresses)
+    try:
+        size = (driver.mtu + 18 + 128 + 63) // 64 * 64
+        config = iip.Config(addresses=addresses, medium=driver.medium, mtu=driver.mtu, packet_size=max(2048, size),
+                            **_gateways(gateway, host_addresses), **settings)
+        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
+    except BaseException:
+        driver.close()
+        raise
+
+
+def _gateways(gateways, host_addresses):
+    found = {}
+    for text in [*gateways, *(a.split("/")[0] for a in host_addresses)]:
+        try:
+            name = "gateway" if ipaddress.ip_address(text).version == 4 else "gateway6"
+        except ValueError:
+            raise click.UsageError(f"--gateway {text}: write an address like 10.0.0.1") from None
+        found.setdefault(name, text)
+    return found
+
+
+def emit(result: dict, as_json: bool, title: str, skip=()):
+    """Print a result: JSON to standard output, or a table."""
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False)
+    for key, value in result.items():
+        if key not in skip:
+            table.add_row(key.replace("_", " "), _pretty(value))
+    Console(highlight=False).print(table)
+
+
+def _pretty(value):
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return "  ".join(f"{k}={_pretty(v)}" for k, v in value.items())
+    return str(value)
+
+
+def statistics_table(statistics: dict[str, int], title: str, file=None):
+    """Print the counters that are not zero."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False)
+    for name, value in statistics.items():
+        if value:
+            table.add_row(name, f"{value:,}", style=None)
+    Console(file=file or sys.stderr, highlight=False).print(table)
+
+
+def nonzero(statistics: dict[str, int]) -> dict[str, int]:
+    return {name: value for name, value in statistics.items() if value}
+
+
+@contextlib.contextmanager
+def progress(what: str, total: float | None, enabled: bool = True):
+    """Yields `update(done, text)`. Shown on standard error, if that is a terminal, once the work has taken a second."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
+                   TimeElapsedColumn(), console=Console(stderr=True), transient=True, auto_refresh=False)
+    start = last = time.monotonic()
+    task = bar.add_task(what, total=total, text="")
+    shown = False
+
+    def update(done, text=""):
+        nonlocal shown, last
+        now = time.monotonic()
+        if not enabled or now - start < PROGRESS_AFTER or now - last < 0.1:
+            return
+        if not shown:
+            bar.start()
+            shown = True
+        last = now
+        bar.update(task, completed=done, text=text, refresh=True)
+
+    try:
+        yield update
+    finally:
+        if shown:
+            bar.stop()
+
+
+def size_text(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

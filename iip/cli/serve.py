@@ -1,0 +1,158 @@
+"""`iip serve`: real servers on a TAP or TUN device."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+import click
+
+from iip.apps.chargen import Chargen
+from iip.apps.discard import Discard
+from iip.apps.dispatch import Dispatch
+from iip.apps.echo import Echo
+from iip.cli.common import device_options, emit, errors, json_option, nonzero, open_engine, statistics_table
+from iip.runtime.loop import run
+
+PORT = click.IntRange(1, 65535)
+
+
+def _apps(echo, http, root, discard, chargen):
+    tcp, udp = {}, {}
+
+    def add(port, app, also_udp=False):
+        if port in tcp:
+            raise click.UsageError(f"port {port} is given to two services; choose another for one of them")
+        tcp[port] = app
+        if also_udp:
+            udp[port] = app
+
+    if echo:
+        add(echo, Echo(), also_udp=True)
+    if discard:
+        add(discard, Discard(), also_udp=True)
+    if chargen:
+        add(chargen, Chargen())
+    if http:
+        try:
+            from iip.apps.http import HttpServer
+        except ImportError:
+            raise click.ClickException("--http needs the library h11: pip install 'iip[cli]'") from None
+        try:
+            add(http, HttpServer(root))
+        except NotADirectoryError:
+            raise click.UsageError(f"--root {root} is not a directory") from None
+    return Dispatch(tcp, udp)
+
+
+def _impairment(loss, delay, duplicate, reorder, corrupt, seed):
+    """A middleware for the driver, or None."""
+    if not any((loss, delay, duplicate, reorder, corrupt)):
+        return None
+    from iip.drivers import Impair, Impairments
+
+    bad = Impairments(loss=loss, delay=delay / 1e3, duplicate=duplicate, reorder=reorder, corrupt=corrupt)
+    return lambda driver: Impair(driver, seed=seed, rx=bad, tx=bad)
+
+
+def impair_options(command):
+    chance = click.FloatRange(0, 1)
+    for option in reversed([
+        click.option("--loss", type=chance, default=0.0, help="Impair both directions: probability of loss."),
+        click.option("--delay", type=click.FloatRange(0, 10_000), default=0.0, help="... delay, milliseconds."),
+        click.option("--duplicate", type=chance, default=0.0, help="... probability of duplication."),
+        click.option("--reorder", type=chance, default=0.0, help="... probability of being overtaken."),
+        click.option("--corrupt", type=chance, default=0.0, help="... probability of a flipped bit."),
+        click.option("--seed", type=int, default=1, show_default=True, help="... of these decisions."),
+    ]):
+        command = option(command)
+    return command
+
+
+@click.command()
+@device_options
+@click.option("--echo", type=PORT, metavar="PORT", help="Echo (RFC 862), TCP and UDP.")
+@click.option("--http", type=PORT, metavar="PORT", help="HTTP/1.1 server of the files below --root.")
+@click.option("--root", type=click.Path(), default=".", show_default=True, help="Directory of the HTTP server.")
+@click.option("--discard", type=PORT, metavar="PORT", help="Discard (RFC 863), TCP and UDP.")
+@click.option("--chargen", type=PORT, metavar="PORT", help="Character generator (RFC 864), TCP.")
+@click.option("--duration", type=click.FloatRange(0), help="Seconds; without it until SIGINT or SIGTERM.")
+@impair_options
+@json_option
+@errors
+def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, reorder, corrupt, seed, as_json,
+          **device):
+    """Serve on a TAP or TUN device. SIGUSR1 prints statistics, which also come at the end.
+
+    Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
+    """
+    if not any((echo, http, discard, chargen)):
+        raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT or --chargen PORT")
+    apps = _apps(echo, http, root, discard, chargen)
+    engine = open_engine(apps, wrap=_impairment(loss, delay, duplicate, reorder, corrupt, seed), **device)
+    requests = _Signals()
+    start = time.monotonic()
+    try:
+        apps.open(engine)
+        if not as_json:
+            click.echo(f"serving on {', '.join(device['addresses'])}; stop with Ctrl-C, statistics with "
+                       f"kill -USR1 {os.getpid()}", err=True)
+
+        def stop():
+            if requests.statistics:
+                requests.statistics = False
+                _print_statistics(engine, as_json)
+            return requests.stop
+        with requests:
+            run(engine, duration=duration, stop=stop)
+        connections = len(engine.connections())
+        result = {"seconds": time.monotonic() - start, "connections_open": connections}
+        result["counters"] = nonzero(engine.stats())
+    finally:
+        pool = engine.pool
+        engine.close()
+    result["packets_in_use"] = (pool.packets - pool.free_packets) + (pool.views - pool.free_views)
+    if as_json:
+        emit(result, True, "")
+    else:
+        statistics_table(result["counters"], "counters")
+        click.echo(f"{connections} connections aborted, {result['packets_in_use']} packets left in use", err=True)
+    if result["packets_in_use"]:
+        raise SystemExit(1)
+
+
+def _print_statistics(engine, as_json):
+    connections = len(engine.connections())
+    if as_json:
+        print(json.dumps({"connections_open": connections, "counters": nonzero(engine.stats())}), file=sys.stderr,
+              flush=True)
+    else:
+        statistics_table({"connections_open": connections, **engine.stats()}, "statistics")
+
+
+class _Signals:
+    """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
+
+    def __init__(self):
+        self.stop = False
+        self.statistics = False
+        self._old = {}
+
+    def _end(self, number, frame):
+        self.stop = True
+
+    def _show(self, number, frame):
+        self.statistics = True
+
+    def __enter__(self):
+        wanted = {signal.SIGINT: self._end, signal.SIGTERM: self._end}
+        if hasattr(signal, "SIGUSR1"):
+            wanted[signal.SIGUSR1] = self._show
+        for number, handler in wanted.items():
+            self._old[number] = signal.signal(number, handler)
+
+    def __exit__(self, *exc):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,18 @@
+"""The connection object of Python applications."""
+from libc.stdint cimport uint64_t
+from iip.engine cimport Engine
+from iip.tcp.tcb cimport Tcb
+
+
+cdef class Connection:
+    cdef readonly Engine engine
+    cdef readonly uint64_t handle
+    cdef public object context
+    cdef object _local
+    cdef object _remote
+    cdef object _reason
+    cdef Tcb* tcb(self) except NULL
+    cdef void release(self)
+
+
+cdef Connection connection_new(Engine engine, uint64_t handle)

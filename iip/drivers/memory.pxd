@@ -1,0 +1,22 @@
+"""Two engines in one thread, back to back."""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from iip.drivers.base cimport Driver
+from iip.drivers.queue cimport PacketQueue
+
+
+cdef class MemoryDriver(Driver):
+    cdef PacketQueue inbox        # packets of our pool on their way to our engine
+    cdef MemoryDriver peer
+    cdef bint shared              # both ends use one pool: packets pass by reference
+    cdef bint closed
+    cdef uint64_t tx_packets
+    cdef uint64_t tx_bytes
+    cdef uint64_t tx_dropped      # nobody at the other end
+    cdef uint64_t rx_packets
+    cdef int _tx_copy(self, const uint32_t* packets, int n) noexcept nogil
+    cdef int _tx_drop(self, const uint32_t* packets, int n) noexcept nogil
+
+
+cdef class MemoryLink:
+    cdef readonly MemoryDriver a
+    cdef readonly MemoryDriver b

@@ -1,0 +1,143 @@
+"""The memory link: two engines in one thread, back to back.
+
+When both engines use one `PacketPool` a packet passes by reference, its bytes untouched; otherwise it is
+copied. The queues are bounded: what does not fit stays with the sending engine. For engines in different
+threads this is the wrong link, since a pool belongs to one thread.
+"""
+from libc.stdint cimport int64_t, uint32_t
+
+from iip.drivers.base cimport NEVER
+from iip.drivers.queue cimport (PacketQueue, packet_copy, queue_clear, queue_dispose, queue_init, queue_len, queue_pop,
+                                queue_push, queue_room)
+from iip.memory.pool cimport (NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_IP_CSUM,
+                              PKT_TX_L4_CSUM, Packet, PacketPool, Pool, pkt, pkt_free)
+from iip.net.types cimport (CAP_LRO, CAP_RX_IP_CSUM, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM,
+                            CAP_TX_L4_CSUM)
+from iip.wire.bytes cimport unlikely
+
+
+cdef inline void _turn_round(Packet* k) noexcept nogil:
+    """What was to be sent has been received. A checksum left to the device was never computed and the bytes
+    never left memory, so it counts as verified; a computed one is for the receiver to verify."""
+    cdef uint32_t keep = k.flags & <uint32_t>(PKT_INDIRECT | PKT_EXTERNAL)
+    if k.flags & <uint32_t>(PKT_TX_IP_CSUM | PKT_TX_L4_CSUM):
+        keep |= PKT_RX_IP_CSUM_OK | PKT_RX_L4_CSUM_OK
+    k.flags = keep
+
+
+cdef class MemoryDriver(Driver):
+    """One end of a `MemoryLink`; give it to one engine."""
+
+    def __init__(self, *, capacity=4096, **settings):
+        super().__init__(**settings)
+        queue_init(&self.inbox, capacity)
+
+    def __dealloc__(self):
+        queue_dispose(&self.inbox)
+
+    def attach(self, PacketPool pool not None):
+        Driver.attach(self, pool)
+        self.shared = self.peer is not None and self.peer.pool is pool
+        if self.peer is not None:
+            self.peer.shared = self.shared
+
+    def close(self):
+        """Pull the plug: what waits for this end is freed, what comes later is dropped. What this end sent
+        before still arrives."""
+        self.closed = True
+        if self.pool is not None:
+            queue_clear(&self.inbox, &self.pool.c)
+
+    @property
+    def pending(self):
+        """Packets that wait for this end's engine."""
+        return queue_len(&self.inbox)
+
+    def stats(self):
+        """Counters of this end: packets, bytes; drops are packets sent to an end without an engine."""
+        return {"tx_packets": self.tx_packets, "tx_bytes": self.tx_bytes, "tx_dropped": self.tx_dropped,
+                "rx_packets": self.rx_packets}
+
+    cdef int rx_burst(self, int64_t now, uint32_t* packets, int n) noexcept nogil:
+        cdef int i
+        cdef int take = min(n, <int>queue_len(&self.inbox))
+        for i in range(take):
+            packets[i] = queue_pop(&self.inbox)
+        self.rx_packets += take
+        return take
+
+    cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
+        cdef PacketQueue* inbox = &self.peer.inbox
+        cdef Pool* pool = &self.pool.c
+        cdef Packet* k
+        cdef int i
+        if unlikely(not self.shared or self.peer.closed):
+            return self._tx_copy(packets, n)
+        n = min(n, <int>queue_room(inbox))
+        for i in range(n):
+            k = pkt(pool, packets[i])
+            self.tx_bytes += k.total_len
+            _turn_round(k)
+            queue_push(inbox, packets[i])
+        self.tx_packets += n
+        return n
+
+    cdef int _tx_copy(self, const uint32_t* packets, int n) noexcept nogil:
+        """Between different pools. If the other one has no packet left, the rest waits here."""
+        cdef PacketQueue* inbox = &self.peer.inbox
+        cdef Pool* theirs
+        cdef int i
+        cdef uint32_t copy
+        if self.peer.closed or self.peer.pool is None:
+            return self._tx_drop(packets, n)
+        theirs = &self.peer.pool.c
+        n = min(n, <int>queue_room(inbox))
+        for i in range(n):
+            copy = packet_copy(&self.pool.c, packets[i], theirs)
+            if copy == NIL:
+                n = i
+                break
+            self.tx_bytes += pkt(&self.pool.c, packets[i]).total_len
+            pkt_free(&self.pool.c, packets[i])
+            _turn_round(pkt(theirs, copy))
+            queue_push(inbox, copy)
+        self.tx_packets += n
+        return n
+
+    cdef int _tx_drop(self, const uint32_t* packets, int n) noexcept nogil:
+        cdef int i
+        for i in range(n):
+            pkt_free(&self.pool.c, packets[i])
+        self.tx_dropped += n
+        return n
+
+    cdef int64_t poll_at(self, int64_t now) noexcept nogil:
+        return now if queue_len(&self.inbox) else NEVER
+
+
+cdef class MemoryLink:
+    """Two connected drivers, `a` and `b`, for two engines in one thread.
+
+    medium: ``"ip"`` or ``"ethernet"``; mtu: bytes; capacity: packets that may wait at each end;
+    checksum_offload, scatter_gather, tso: what the link offers to do for the engines. With `tso`, segments
+    of up to 64 KiB pass whole. `macs`: two station addresses (bytes), ethernet only; None leaves them to the engines.
+    """
+
+    def __init__(self, medium="ip", mtu=1500, capacity=4096, checksum_offload=True, scatter_gather=True, tso=False,
+                 macs=None):
+        caps = 0
+        if checksum_offload:
+            caps |= CAP_RX_IP_CSUM | CAP_RX_L4_CSUM | CAP_TX_IP_CSUM | CAP_TX_L4_CSUM
+        if scatter_gather:
+            caps |= CAP_SG
+        if tso:
+            caps |= CAP_TSO4 | CAP_TSO6 | CAP_LRO
+        mac_a, mac_b = (None, None) if macs is None else (bytes(m) for m in macs)
+        self.a = MemoryDriver(capacity=capacity, medium=medium, mtu=mtu, caps=caps, mac=mac_a)
+        self.b = MemoryDriver(capacity=capacity, medium=medium, mtu=mtu, caps=caps, mac=mac_b)
+        self.a.peer = self.b
+        self.b.peer = self.a
+
+    def close(self):
+        self.a.close()
+        self.b.close()

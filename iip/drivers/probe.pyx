@@ -1,0 +1,91 @@
+"""A probe for driver authors and tests: a driver's C side, called from Python."""
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from iip.drivers.base cimport NEVER, Driver
+from iip.drivers.base cimport copy_in
+from iip.memory.pool cimport NIL, PacketPool, pkt, pkt_free
+
+
+cdef class DriverProbe:
+    """Plays the engine for `driver`: sends and receives frames as bytes, or packets as indexes.
+
+    What the driver hands over is the caller's: `rx` frees it, after `rx_packets` the caller does.
+    """
+    cdef readonly Driver driver
+    cdef readonly PacketPool pool
+
+    def __init__(self, Driver driver not None, PacketPool pool not None):
+        self.driver = driver
+        self.pool = pool
+        driver.attach(pool)
+
+    def tx_packets(self, packets, *, now=0):
+        """Offer packet indexes; how many the driver took. The others stay with the caller."""
+        cdef int n = <int>len(packets), i
+        cdef int taken
+        cdef int64_t time = now
+        cdef uint32_t* indexes = <uint32_t*>calloc(n + 1, sizeof(uint32_t))
+        if indexes == NULL:
+            raise MemoryError
+        try:
+            for i in range(n):
+                indexes[i] = packets[i]
+            with nogil:
+                taken = self.driver.tx_burst(time, indexes, n)
+        finally:
+            free(indexes)
+        self._check()
+        return taken
+
+    def rx_packets(self, *, limit=64, now=0):
+        """Up to `limit` received packet indexes."""
+        cdef int n = limit, i, got
+        cdef int64_t time = now
+        cdef uint32_t* indexes = <uint32_t*>calloc(n + 1, sizeof(uint32_t))
+        if indexes == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                got = self.driver.rx_burst(time, indexes, n)
+            packets = [indexes[i] for i in range(got)]
+        finally:
+            free(indexes)
+        self._check()
+        return packets
+
+    def tx(self, *frames, now=0, flags=0):
+        """Send frames (bytes) with the given PKT_* marks; how many the driver took. The rest is freed."""
+        cdef uint32_t i
+        packets = []
+        for frame in frames:
+            i = copy_in(&self.pool.c, frame)
+            if i == NIL:
+                break
+            pkt(&self.pool.c, i).flags |= <uint32_t>flags
+            packets.append(i)
+        taken = self.tx_packets(packets, now=now)
+        for i in packets[taken:]:
+            pkt_free(&self.pool.c, i)
+        return taken
+
+    def rx(self, *, limit=64, now=0):
+        """Received frames as bytes."""
+        return [frame for frame, _ in self.rx_flags(limit=limit, now=now)]
+
+    def rx_flags(self, *, limit=64, now=0):
+        """Received frames as pairs of bytes and PKT_* marks."""
+        frames = []
+        for i in self.rx_packets(limit=limit, now=now):
+            frames.append((self.pool.bytes(i), pkt(&self.pool.c, i).flags))
+            pkt_free(&self.pool.c, i)
+        return frames
+
+    def poll_at(self, now=0):
+        """The time (ns) at which the driver has something to do, or None."""
+        cdef int64_t at = self.driver.poll_at(now)
+        return None if at == NEVER else at
+
+    def _check(self):
+        if self.driver.error is not None:
+            raise self.driver.error

@@ -1,0 +1,49 @@
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface
+
+from iip.drivers.base import Driver
+
+_Address = str | IPv4Interface | IPv6Interface
+
+class TunTap(Driver):
+    @property
+    def name(self) -> str: ...
+    @property
+    def rx_packets(self) -> int: ...
+    @property
+    def rx_bytes(self) -> int: ...
+    @property
+    def rx_errors(self) -> int: ...
+    @property
+    def rx_too_long(self) -> int: ...
+    @property
+    def tx_packets(self) -> int: ...
+    @property
+    def tx_bytes(self) -> int: ...
+    @property
+    def tx_errors(self) -> int: ...
+    def stats(self) -> dict[str, int]: ...
+
+class Tap(TunTap):
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        mtu: int | None = None,
+        host_address: _Address | Iterable[_Address] = (),
+        queues: int = 1,
+        persist: bool | None = None,
+        create: bool = True,
+    ) -> None: ...
+
+class Tun(TunTap):
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        mtu: int | None = None,
+        host_address: _Address | Iterable[_Address] = (),
+        queues: int = 1,
+        persist: bool | None = None,
+        create: bool = True,
+    ) -> None: ...

@@ -1,0 +1,424 @@
+"""The engine: packets, time and calls in; packets, callbacks and the next deadline out."""
+import os
+
+from libc.stdint cimport int32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memmove, memset
+from iip.drivers.base cimport NEVER
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
+from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
+from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
+from iip.net.state cimport NE_UDP
+from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
+from iip.net.udp cimport udp_input
+from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
+from iip.tcp.input cimport tcp_icmp, tcp_input
+from iip.tcp.output cimport tcp_flush
+from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
+from iip.tcp.tcb cimport *
+from iip.tcp.timers cimport tcp_timers
+from iip.tcp.user cimport (
+    user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
+    user_shutdown)
+from iip.verdict cimport (
+    N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets, tx_queue_full)
+from iip.wire.bytes cimport likely, prefetch, unlikely
+
+from iip.errors import ConfigError
+
+cdef enum:
+    MAX_LOOPED = 256              # packets to ourselves handled in one run
+
+cdef int64_t RETRY = 200000       # ns: the driver or a pool had no room; look again soon
+
+
+cdef class NativeHandler:
+    """Base of handlers written in Cython: override what you need. Runs without the GIL."""
+
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        """A SYN for a listening port; any field may decide. False: it is answered with RST."""
+        return True
+
+    cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
+        """A connection we accepted is established."""
+
+    cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
+        """A connection we opened is established."""
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        """The next `n` bytes in order, valid during the call. `consume` opens the window again."""
+        engine.consume(conn, n)
+
+    cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
+        """The peer acknowledged `n` more bytes: there is room to send."""
+
+    cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
+        """The peer sent FIN: no more payload comes. By default we close too."""
+        engine.close_connection(conn)
+
+    cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
+        """The connection is over (CloseReason); its handle is void after this call."""
+
+    cdef void udp_payload(self, Engine engine, const Datagram* datagram) noexcept nogil:
+        """A datagram for a bound port."""
+
+    cdef void net_event(self, Engine engine, NetEvent* event) noexcept nogil:
+        """Anything else from the network layer: ICMP replies and errors, ARP replies, address conflicts."""
+
+
+cdef class Engine:
+    """One TCP/IP stack. It does protocol processing and nothing else; `run` is the only thing that happens.
+
+    config: `iip.Config`; native: the handler; driver: where packets come from and go to; pool: a
+    `PacketPool` to share (on one thread), by default one of its own from the settings; seed: 64 bits that
+    decide every random choice, None: from the operating system.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.current = NIL
+
+    def __init__(self, config, NativeHandler native not None, Driver driver not None, PacketPool pool=None, seed=None):
+        if self.net != NULL:
+            raise RuntimeError("an engine is set up once; make a new one")
+        if config.medium != driver.medium or config.mtu > driver.mtu:
+            config = _fit(config, driver)
+        if pool is None:
+            pool = PacketPool(config.pool_packets, config.packet_size, config.headroom)
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        self.config = config
+        self.native = native
+        self.driver = driver
+        self.pool = pool
+        self.burst = config.burst
+        self._allocate(config, seed & 0xFFFFFFFFFFFFFFFF)
+        driver.attach(pool)
+
+    def _allocate(self, config, uint64_t seed):
+        self.counters = <uint64_t*>calloc(<size_t>N_VERDICTS, sizeof(uint64_t))
+        self.rx = <uint32_t*>calloc(self.burst, sizeof(uint32_t))
+        self.tcp = <Tcp*>calloc(1, sizeof(Tcp))
+        self.slab = <Slab*>calloc(1, sizeof(Slab))
+        cdef Net* net = <Net*>calloc(1, sizeof(Net))
+        if self.counters == NULL or self.rx == NULL or self.tcp == NULL or self.slab == NULL or net == NULL:
+            free(net)
+            raise MemoryError("no memory for an engine")
+        try:
+            net_setup(net, config, &self.pool.c, self.counters, seed, self.driver.caps)
+        except BaseException:
+            free(net)
+            raise
+        self.net = net
+        tcp_setup(self.tcp, config, net, self.slab, seed ^ 0x5DEECE66D5DEECE6)
+
+    def __dealloc__(self):
+        self.shut()
+        free(self.counters)
+        free(self.rx)
+        free(self.tcp)
+        free(self.slab)
+        free(self.net)
+
+    cdef void shut(self):
+        """Give every packet back."""
+        cdef uint32_t i
+        cdef Tcb* t
+        if self.closed or self.net == NULL:
+            return
+        self.closed = True
+        if self.tcp.tcbs != NULL:
+            for i in range(self.slab.high_water):
+                if slab_live(self.slab, i):
+                    t = tcb(self.tcp, i)
+                    t.flags &= ~<uint32_t>(TF_DIRTY | TF_READY)
+                    conn_release(self.tcp, t)
+        net_teardown(self.net)
+        tcp_teardown(self.tcp)
+        self.pool.drain_released()
+
+    # -- the five phases -----------------------------------------------------------------------------------
+
+    cdef int64_t run_c(self, int64_t now) noexcept nogil:
+        """One pass: input, timers, deliver, output, return. The time at which to run again, ns;
+        not later than `now` when there is more to do at once, INT64_MAX when only a packet changes anything."""
+        cdef int received
+        self.net.now = now
+        tcp_clock(self.tcp, now)
+        received = _input_phase(self, now)
+        if now >= net_next_deadline(self.net):
+            net_timers(self.net)
+        tcp_timers(self.tcp)
+        _deliver_phase(self)
+        tcp_flush(self.tcp)
+        _transmit_phase(self, now)
+        return _next_deadline(self, now, received)
+
+    # -- the application's calls ---------------------------------------------------------------------------
+
+    cdef Tcb* lookup(self, uint64_t conn) noexcept nogil:
+        """The connection of a handle, NULL if it is gone (or over, as far as the application is concerned)."""
+        cdef Tcb* t = <Tcb*>slab_lookup(self.slab, conn)
+        if unlikely(t == NULL) or not t.flags & TF_USED:
+            return NULL
+        return t
+
+    cdef uint64_t handle(self, Tcb* t) noexcept nogil:
+        return slab_handle(self.slab, t.id)
+
+    cdef int64_t send(self, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        """Queue a copy of `data`. The bytes taken (fewer when the send buffer or the pool is full), -1 when the
+        connection is gone or was shut down."""
+        cdef Tcb* t = self.lookup(conn)
+        return -1 if t == NULL else user_send(self.tcp, t, data, n)
+
+    cdef int64_t send_packet(self, uint64_t conn, uint32_t owner, uint32_t offset, uint32_t n) noexcept nogil:
+        """Queue `n` bytes from `offset` of packet `owner` by reference; like `send`."""
+        cdef Tcb* t = self.lookup(conn)
+        return -1 if t == NULL else user_send_packet(self.tcp, t, owner, offset, n)
+
+    cdef uint32_t send_room(self, uint64_t conn) noexcept nogil:
+        """Bytes that `send` takes now."""
+        cdef Tcb* t = self.lookup(conn)
+        return 0 if t == NULL else user_send_room(t)
+
+    cdef void consume(self, uint64_t conn, uint32_t n) noexcept nogil:
+        """The application is done with `n` received bytes: open the window by as much."""
+        cdef Tcb* t = self.lookup(conn)
+        if likely(t != NULL):
+            user_consume(self.tcp, t, n)
+
+    cdef void shutdown(self, uint64_t conn) noexcept nogil:
+        """Send FIN after what is queued; receiving goes on."""
+        cdef Tcb* t = self.lookup(conn)
+        if t != NULL:
+            user_shutdown(self.tcp, t)
+
+    cdef void close_connection(self, uint64_t conn) noexcept nogil:
+        """Send FIN after what is queued; receive no more. `tcp_closed` follows when the peer has agreed."""
+        cdef Tcb* t = self.lookup(conn)
+        if t != NULL:
+            user_close(self.tcp, t)
+
+    cdef void abort(self, uint64_t conn) noexcept nogil:
+        """Send RST and drop everything. `tcp_closed` follows."""
+        cdef Tcb* t = self.lookup(conn)
+        if t != NULL:
+            user_abort(self.tcp, t)
+
+    cdef uint64_t* user(self, uint64_t conn) noexcept nogil:
+        """A word of the connection for the application's own use, 0 at first; NULL if the connection is gone."""
+        cdef Tcb* t = self.lookup(conn)
+        return NULL if t == NULL else &t.user
+
+    cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
+                          int* error) noexcept nogil:
+        """Open a connection; the handle, or 0 with `error` set (OPEN_*)."""
+        cdef Tcb* t = user_open(self.tcp, source, remote, source_port, port, error)
+        return 0 if t == NULL else slab_handle(self.slab, t.id)
+
+    cdef void listen(self, uint16_t port, bint on) noexcept nogil:
+        """Offer SYNs for `port` (0: every port) to `tcp_accept`, or stop doing so."""
+        if on:
+            self.tcp.listening[port >> 6] |= <uint64_t>1 << (port & 63)
+        else:
+            self.tcp.listening[port >> 6] &= ~(<uint64_t>1 << (port & 63))
+
+
+# -- phase 1: input ----------------------------------------------------------------------------------------
+
+cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
+    """Link, network, transport: each returns a verdict, and this is the place that counts it."""
+    cdef IpRx rx
+    cdef int verdict = net_input(self.net, packet, &rx)
+    if likely(verdict == ok):
+        if likely(rx.proto == PROTO_TCP):
+            verdict = tcp_input(self.tcp, &rx)
+        else:
+            verdict = udp_input(self.net, &rx)
+    elif verdict == icmp_in_error and self.net.icmp_error.proto == PROTO_TCP:
+        tcp_icmp(self.tcp, &self.net.icmp_error)
+    count(self.counters, verdict)
+
+
+cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
+    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i
+    cdef uint32_t looped
+    cdef uint64_t octets = 0
+    if n:
+        for i in range(n):
+            octets += pkt(self.net.pool, self.rx[i]).total_len
+        count_n(self.counters, rx_packets, n)
+        count_n(self.counters, rx_bytes, octets)
+        for i in range(n):
+            if i + 1 < n:
+                prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
+            _input_one(self, self.rx[i])
+    if unlikely(self.net.loop_head != NIL):
+        for i in range(MAX_LOOPED):
+            looped = net_loopback_pop(self.net)
+            if looped == NIL:
+                break
+            _input_one(self, looped)
+    return n
+
+
+# -- phase 3: deliver --------------------------------------------------------------------------------------
+
+cdef void _deliver_syn(Engine self, Tcb* t) noexcept nogil:
+    cdef SynInfo syn
+    syn.local = t.flow.src
+    syn.remote = t.flow.dst
+    syn.local_port = t.lport
+    syn.remote_port = t.rport
+    syn.mss = t.peer_mss
+    syn.version = t.flow.version
+    syn.sack = (t.flags & TF_SACK) != 0
+    syn.timestamps = (t.flags & TF_TS) != 0
+    syn.window_scale = (t.flags & TF_WSCALE) != 0
+    user_accept(self.tcp, t, self.native.tcp_accept(self, &syn))
+
+
+cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn) noexcept nogil:
+    cdef uint32_t i, piece
+    cdef Packet* k
+    while t.rx_head != NIL:
+        if unlikely(t.flags & TF_ORPHAN):
+            conn_drop_payload(self.tcp, t)
+            return
+        i = t.rx_head
+        k = pkt(self.net.pool, i)
+        t.rx_head = k.qnext
+        if t.rx_head == NIL:
+            t.rx_tail = NIL
+        piece = i
+        while piece != NIL and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
+            k = pkt(self.net.pool, piece)
+            if k.len:
+                self.current = piece
+                self.native.tcp_payload(self, conn, pkt_data(k), k.len)
+            piece = k.next
+        self.current = NIL
+        pkt_free(self.net.pool, i)
+
+
+cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
+    """All that happened to one connection, in order. A callback may call anything; the slot stays until the
+    output phase."""
+    cdef uint32_t events = t.events, n
+    cdef uint64_t conn = slab_handle(self.slab, t.id)
+    t.events = 0
+    if likely(not events & ~<uint32_t>(EV_PAYLOAD | EV_ACKED)):
+        pass
+    elif events & EV_SYN:
+        if t.state == SYN_RCVD:
+            _deliver_syn(self, t)
+        return
+    else:
+        mark_dirty(self.tcp, t)   # nobody takes the slot while its callbacks run
+        if events & EV_ACCEPTED:
+            t.flags |= TF_USED
+            self.native.tcp_accepted(self, conn)
+        if events & EV_CONNECTED:
+            self.native.tcp_connected(self, conn)
+    if events & EV_ACKED and t.acked and t.flags & TF_USED:
+        n = t.acked
+        t.acked = 0
+        if not t.flags & TF_ORPHAN:
+            self.native.tcp_acked(self, conn, n)
+    if events & EV_PAYLOAD:
+        _deliver_payload(self, t, conn)
+    if events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
+        self.native.tcp_shutdown(self, conn)
+    if events & EV_CLOSED and t.flags & TF_USED:
+        self.native.tcp_closed(self, conn, t.close_reason)
+        t.flags &= ~<uint32_t>TF_USED
+
+
+cdef void _deliver_net_events(Engine self) noexcept nogil:
+    cdef uint32_t i, n = self.net.n_events
+    cdef NetEvent* e
+    cdef Datagram d
+    cdef Packet* k
+    for i in range(n):
+        e = &self.net.events[i]
+        if e.type == NE_UDP:
+            k = pkt(self.net.pool, e.pkt)
+            self.current = e.pkt
+            d.source = e.src
+            d.destination = e.dst
+            d.source_port = e.sport
+            d.destination_port = e.dport
+            d.version = e.version
+            d.ttl = e.ttl
+            d.tos = e.tos
+            d.n = e.len
+            d.data = pkt_data(k) + e.off if e.off + e.len <= k.len else NULL
+            self.native.udp_payload(self, &d)
+        else:
+            self.current = e.pkt
+            self.native.net_event(self, e)
+        self.current = NIL
+        if e.pkt != NIL:
+            pkt_free(self.net.pool, e.pkt)
+            e.pkt = NIL
+    if self.net.n_events > n:     # callbacks caused more: the next run delivers them
+        memmove(self.net.events, &self.net.events[n], (self.net.n_events - n) * sizeof(NetEvent))
+    self.net.n_events -= n
+
+
+cdef void _deliver_phase(Engine self) noexcept nogil:
+    cdef Tcp* s = self.tcp
+    cdef Tcb* t
+    while s.ready_head != NIL:
+        t = tcb(s, s.ready_head)
+        s.ready_head = t.ready_next
+        if s.ready_head == NIL:
+            s.ready_tail = NIL
+        t.flags &= ~<uint32_t>TF_READY
+        _deliver(self, t)
+    if unlikely(self.net.n_events != 0):
+        _deliver_net_events(self)
+
+
+# -- phase 5: return ---------------------------------------------------------------------------------------
+
+cdef void _transmit_phase(Engine self, int64_t now) noexcept nogil:
+    """Offer what is queued to the driver; what it does not take waits."""
+    cdef uint32_t n = self.net.tx_len, i
+    cdef uint64_t octets = 0
+    cdef int sent
+    if n == 0:
+        return
+    for i in range(n):
+        octets += pkt(self.net.pool, self.net.txq[i]).total_len
+    sent = self.driver.tx_burst(now, self.net.txq, <int>n)
+    if unlikely(<uint32_t>sent < n):
+        memmove(self.net.txq, self.net.txq + sent, (n - sent) * sizeof(uint32_t))
+        for i in range(n - sent):
+            octets -= pkt(self.net.pool, self.net.txq[i]).total_len
+    self.net.tx_len = n - sent
+    count_n(self.counters, tx_packets, sent)
+    count_n(self.counters, tx_bytes, octets)
+
+
+cdef int64_t _next_deadline(Engine self, int64_t now, int received) noexcept nogil:
+    cdef int64_t at
+    if received == self.burst or self.tcp.ready_head != NIL or self.net.loop_head != NIL or self.net.n_events:
+        return now
+    at = min(self.tcp.next_timer, min(net_next_deadline(self.net), self.driver.poll_at(now)))
+    if self.net.tx_len or self.tcp.dirty_head != NIL:
+        at = min(at, now + RETRY)
+    return at
+
+
+def _fit(config, driver):
+    """Take medium and MTU from the driver where the settings leave them at their defaults."""
+    changes = {}
+    if config.medium != driver.medium:
+        changes["medium"] = driver.medium
+    if config.mtu > driver.mtu:
+        if config.mtu != 1500:
+            raise ConfigError(f"mtu={config.mtu}: the driver's device takes {driver.mtu} bytes; "
+                              f"use mtu={driver.mtu} or raise the device's MTU")
+        changes["mtu"] = driver.mtu
+    return config.replace(**changes)

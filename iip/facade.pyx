@@ -1,0 +1,240 @@
+"""The engine as Python programs see it."""
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from iip.address cimport addr_object, addr_parse
+from iip.connection cimport Connection, connection_new
+from iip.drivers.base cimport Driver
+from iip.engine cimport Engine as CoreEngine, NativeHandler
+from iip.handler cimport PythonHandler
+from iip.memory.pool cimport PacketPool
+from iip.memory.slab cimport slab_in_use, slab_live
+from iip.net.address cimport net_join, net_leave
+from iip.net.icmp cimport net_ping
+from iip.net.net cimport net_arp_request
+from iip.net.route cimport net_route
+from iip.net.types cimport Addr, Flow, addr_is4
+from iip.net.udp cimport udp_bind, udp_send, udp_unbind
+from iip.tcp.inspect cimport tcp_snapshot
+from iip.tcp.tcb cimport TF_USED, Tcb, tcb
+from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROOM, OPEN_NO_ROUTE
+from iip.verdict cimport count, ip_no_route, ip_too_big, ok
+
+from iip.errors import ConfigError, Exhausted, IipError
+from iip.stats import NAMES, Stats
+from iip.verdict import Verdict
+
+
+cdef class Engine(CoreEngine):
+    """One TCP/IP stack inside your program.
+
+    config: `iip.Config`; handler: an object with callbacks (`iip.Handler`) or a `NativeHandler` written in
+    Cython; driver: where packets come from and go to; pool: a `PacketPool` shared with other engines of the
+    same thread, by default one of its own; seed: an int that decides every random choice, None: from
+    the operating system.
+
+    The engine owns no thread, clock or descriptor: call `run(now)` whenever the driver may have packets and
+    when the time it returned has come, or let `iip.runtime.run` do so.
+    """
+
+    cdef readonly object handler
+
+    def __init__(self, config, handler, driver, pool=None, seed=None):
+        native = handler if isinstance(handler, NativeHandler) else PythonHandler(handler)
+        CoreEngine.__init__(self, config, native, driver, pool, seed)
+        self.handler = handler
+
+    def run(self, now):
+        """One pass at time `now` (int, ns, never going back). Returns when to call again: ns, not later than `now`
+        when there is more to do at once, None when only a packet or a call changes anything.
+
+        Raises what a callback or the driver raised, after the pass is complete.
+        """
+        cdef int64_t at, t = now
+        self._open()
+        with nogil:
+            at = self.run_c(t)
+        self.pool.drain_released()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if self.driver.error is not None:
+            error, self.driver.error = self.driver.error, None
+            raise error
+        return None if at == INT64_MAX else at
+
+    cdef int _open(self) except -1:
+        if self.closed:
+            raise IipError("the engine is closed")
+        return 0
+
+    def close(self):
+        """Give every packet back to the pool; connections end without a word to their peers (abort them and run
+        once more to send RST). The driver stays open. Closing twice is allowed."""
+        cdef uint32_t i
+        cdef Tcb* t
+        cdef list objects = []
+        if self.closed:
+            return
+        for i in range(self.slab.high_water):
+            if slab_live(self.slab, i):
+                t = tcb(self.tcp, i)
+                if t.object != NULL:
+                    objects.append(<object>t.object)
+                    (<Connection>t.object).release()
+                    t.object = NULL
+        self.shut()
+
+    # -- TCP -----------------------------------------------------------------------------------------------
+
+    def tcp_listen(self, port, on=True):
+        """Offer SYNs for `port` to the handler's `tcp_accept`; port 0 means every port. `on=False` stops it."""
+        self._open()
+        self.listen(_port(port, "port", 0), on)
+
+    def tcp_connect(self, address, port, *, source=None, source_port=0):
+        """Open a connection; `tcp_connected` or `tcp_closed` follows. Returns the `Connection`, on which data may
+        be queued at once. `source` and `source_port` are chosen when left out."""
+        cdef Addr remote, local
+        cdef int error = 0
+        cdef uint64_t handle
+        self._open()
+        memset(&local, 0, sizeof(Addr))
+        addr_parse(address, &remote, "address")
+        if source is not None:
+            addr_parse(source, &local, "source")
+        handle = self.connect(&remote, _port(port, "port", 1), &local, _port(source_port or 0, "source_port", 0), &error)
+        if handle == 0:
+            raise _open_error(error, address, port, source, source_port)
+        return connection_new(self, handle)
+
+    def connections(self):
+        """All connections as a structured numpy array: addresses, ports, state, RFC variables.
+        `iip.tcp.inspect.ROW` describes the fields."""
+        self._open()
+        return tcp_snapshot(self.tcp)
+
+    @property
+    def n_connections(self):
+        """Connections in any state, TIME-WAIT included."""
+        return 0 if self.closed else slab_in_use(self.slab)
+
+    # -- UDP, ICMP, ARP --------------------------------------------------------------------------------------
+
+    def udp_bind(self, port):
+        """Deliver datagrams for `port` to `udp_payload`; 0: for every port."""
+        self._open()
+        udp_bind(self.net, _port(port, "port", 0))
+
+    def udp_unbind(self, port):
+        """Datagrams for `port` are answered with "port unreachable" again."""
+        self._open()
+        udp_unbind(self.net, _port(port, "port", 0))
+
+    def udp_send(self, data, address, port, source_port, *, source=None, ttl=0, tos=0, dont_fragment=False):
+        """Send one datagram (up to 65507 bytes). True when it is on its way, False when a queue or the pool is
+        full: try again after `run`."""
+        cdef Py_buffer view
+        cdef int verdict
+        cdef Flow flow
+        self._open()
+        self._flow(&flow, address, source, ttl, tos)
+        flow.df = bool(dont_fragment)
+        sport, dport = _port(source_port, "source_port", 1), _port(port, "port", 1)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        if view.len > 65507:
+            PyBuffer_Release(&view)
+            raise ValueError(f"data: {len(data)} bytes do not fit into a datagram; send at most 65507")
+        verdict = udp_send(self.net, &flow, sport, dport, <const uint8_t*>view.buf, <uint32_t>view.len)
+        PyBuffer_Release(&view)
+        return self._sent(verdict, flow.mtu)
+
+    def ping(self, address, ident, seq, data=b"", *, source=None, ttl=0):
+        """Send an ICMP echo request; `icmp_reply` follows. True when it is on its way, False when a queue is full."""
+        cdef Py_buffer view
+        cdef int verdict
+        cdef Flow flow
+        self._open()
+        self._flow(&flow, address, source, ttl, 0)
+        flow.df = 0
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        verdict = net_ping(self.net, &flow, ident & 0xFFFF, seq & 0xFFFF, <const uint8_t*>view.buf, <uint32_t>view.len)
+        PyBuffer_Release(&view)
+        return self._sent(verdict, flow.mtu)
+
+    def arp_request(self, address):
+        """Ask for the link-layer address of a neighbour; `arp_reply` follows."""
+        cdef Addr a
+        self._open()
+        addr_parse(address, &a, "address")
+        return self._sent(net_arp_request(self.net, &a), 0)
+
+    def join(self, group):
+        """Receive datagrams sent to a multicast group."""
+        cdef Addr a
+        self._open()
+        addr_parse(group, &a, "group")
+        if net_join(self.net, &a) != ok:
+            raise ConfigError(f"group: cannot join {group}; it must be a multicast address, and there is room for 64")
+
+    def leave(self, group):
+        """Leave a multicast group."""
+        cdef Addr a
+        self._open()
+        addr_parse(group, &a, "group")
+        net_leave(self.net, &a)
+
+    cdef int _flow(self, Flow* flow, object address, object source, object ttl, object tos) except -1:
+        memset(flow, 0, sizeof(Flow))
+        addr_parse(address, &flow.dst, "address")
+        if source is not None:
+            addr_parse(source, &flow.src, "source")
+        flow.ttl = ttl
+        flow.tos = tos
+        if net_route(self.net, flow) != ok:
+            raise ConfigError(f"address: no route to {address}; add an address in its network, a route or a gateway")
+        return 0
+
+    cdef object _sent(self, int verdict, int mtu):
+        if verdict == ok:
+            return True
+        count(self.counters, verdict)
+        if verdict == ip_too_big:
+            raise ConfigError(f"data: larger than the path MTU of {mtu} bytes and must not be fragmented")
+        if verdict == ip_no_route:
+            raise ConfigError("address: no route; add an address in its network, a route or a gateway")
+        return False
+
+    # -- numbers -------------------------------------------------------------------------------------------
+
+    def stats(self):
+        """All counters (`iip.stats.Stats`, a dict)."""
+        return Stats({name: self.counters[<int>Verdict[name]] for name in NAMES})
+
+    @property
+    def addresses(self):
+        """Our addresses, as given in the settings."""
+        return self.config.addresses
+
+    @property
+    def mac(self):
+        """Our link-layer address (bytes of length 6)."""
+        return bytes(self.net.mac[:6])
+
+
+cdef uint16_t _port(object value, str name, int low) except? 0xFFFF:
+    if not isinstance(value, int) or not low <= value <= 65535:
+        raise ConfigError(f"{name}={value!r}: a port is a number from {low} to 65535")
+    return value
+
+
+def _open_error(error, address, port, source, source_port):
+    if error == OPEN_NO_ROUTE:
+        return ConfigError(f"address: no route to {address}; add an address in its network, a route or a gateway"
+                           + (f", or check source={source}" if source else ""))
+    if error == OPEN_IN_USE:
+        return ConfigError(f"source_port={source_port}: the connection to {address} port {port} exists already; "
+                           "choose another source_port or none")
+    if error == OPEN_NO_PORT:
+        return Exhausted(f"no local port is free towards {address} port {port}; widen Config.ports")
+    return Exhausted("no room for another connection; raise Config.max_connections")

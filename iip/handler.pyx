@@ -1,0 +1,229 @@
+"""Handlers written in Python: the base class that applications subclass, and the adapter that calls them."""
+from cpython.buffer cimport PyBUF_SIMPLE
+from cpython.ref cimport Py_DECREF, PyObject
+from libc.stdint cimport uint8_t, uint32_t
+from iip.address cimport addr_object
+from iip.connection cimport connection_new
+from iip.engine cimport Datagram as CDatagram, SynInfo
+from iip.memory.pool cimport NIL, pkt
+from iip.net.state cimport NE_ARP_REPLY, NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UNREACHABLE, NetEvent
+from iip.payload cimport Payload, payload_new
+from iip.tcp.tcb cimport TF_USED, Tcb
+
+from iip.connection import Reason
+from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
+
+
+class Handler:
+    """Base of handlers: override what you need. Callbacks run inside `Engine.run`, after the protocol state is
+    settled; they may call anything, closing the connection they were called for included."""
+
+    def tcp_accept(self, syn):
+        """A SYN (`iip.Syn`) for a listening port. Return False to refuse it with RST."""
+        return True
+
+    def tcp_accepted(self, conn):
+        """A connection we accepted is established."""
+
+    def tcp_connected(self, conn):
+        """A connection we opened is established."""
+
+    def tcp_payload(self, conn, data):
+        """The next bytes in order (`iip.Payload`). Call `conn.consume(n)` once they are dealt with."""
+        conn.consume(len(data))
+
+    def tcp_acked(self, conn, n):
+        """The peer acknowledged `n` more bytes: there is room to send."""
+
+    def tcp_shutdown(self, conn):
+        """The peer sent FIN: no more payload comes. By default we close too."""
+        conn.close()
+
+    def tcp_closed(self, conn, reason):
+        """The connection is over; `reason` is an `iip.Reason`. `conn` cannot be used afterwards."""
+
+    def udp_payload(self, datagram):
+        """A UDP datagram (`iip.Datagram`) for a bound port."""
+
+    def icmp_reply(self, reply):
+        """The answer to a ping (`iip.IcmpReply`)."""
+
+    def icmp_error(self, error):
+        """An ICMP error (`iip.IcmpError`) about a packet we sent, or a neighbour that does not answer."""
+
+    def arp_reply(self, reply):
+        """The answer to `Engine.arp_request` (`iip.ArpReply`)."""
+
+    def address_conflict(self, conflict):
+        """Somebody else uses an address of ours (`iip.Conflict`)."""
+
+
+cdef object _bound(object user, str name):
+    """The bound method, or None when the application left it out or as it is in `Handler`."""
+    method = getattr(user, name, None)
+    if method is not None and getattr(method, "__func__", None) is getattr(Handler, name):
+        return None
+    return method
+
+
+cdef class PythonHandler(NativeHandler):
+    """Calls a Python object's methods. An exception comes out of `Engine.run` when the pass is over."""
+
+    def __cinit__(self, user):
+        self.on_accept = _bound(user, "tcp_accept")
+        self.on_accepted = _bound(user, "tcp_accepted")
+        self.on_connected = _bound(user, "tcp_connected")
+        self.on_payload = _bound(user, "tcp_payload")
+        self.on_acked = _bound(user, "tcp_acked")
+        self.on_shutdown = _bound(user, "tcp_shutdown")
+        self.on_closed = _bound(user, "tcp_closed")
+        self.on_udp = _bound(user, "udp_payload")
+        self.on_icmp_reply = _bound(user, "icmp_reply")
+        self.on_icmp_error = _bound(user, "icmp_error")
+        self.on_arp_reply = _bound(user, "arp_reply")
+        self.on_conflict = _bound(user, "address_conflict")
+
+    cdef void failed(self, Engine engine, object error):
+        if engine.error is None:
+            engine.error = error
+
+    cdef Connection conn(self, Engine engine, uint64_t handle):
+        cdef Tcb* t = engine.lookup(handle)
+        if t.object != NULL:
+            return <Connection>t.object
+        return connection_new(engine, handle)
+
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        with gil:
+            return self._accept(engine, syn)
+
+    cdef bint _accept(self, Engine engine, const SynInfo* syn) noexcept:
+        if self.on_accept is None:
+            return True
+        try:
+            return bool(self.on_accept(Syn(
+                addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
+                bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
+        except BaseException as error:
+            self.failed(engine, error)
+            return False
+
+    cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
+        with gil:
+            self._event(engine, conn, self.on_accepted)
+
+    cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
+        with gil:
+            self._event(engine, conn, self.on_connected)
+
+    cdef void _event(self, Engine engine, uint64_t conn, object method) noexcept:
+        if method is None:
+            return
+        try:
+            method(self.conn(engine, conn))
+        except BaseException as error:
+            self.failed(engine, error)
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        if self.on_payload is None:
+            engine.consume(conn, n)
+            return
+        with gil:
+            self._payload(engine, conn, data, n)
+
+    cdef void _payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept:
+        cdef Payload payload = payload_new(data, n)
+        try:
+            try:
+                self.on_payload(self.conn(engine, conn), payload)
+            finally:
+                if Py_REFCNT(payload) > 1:
+                    payload.keep(engine.pool, engine.current)
+        except BaseException as error:
+            self.failed(engine, error)
+
+    cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
+        if self.on_acked is None:
+            return
+        with gil:
+            self._acked(engine, conn, n)
+
+    cdef void _acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept:
+        try:
+            self.on_acked(self.conn(engine, conn), n)
+        except BaseException as error:
+            self.failed(engine, error)
+
+    cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
+        if self.on_shutdown is None:
+            engine.close_connection(conn)
+            return
+        with gil:
+            self._event(engine, conn, self.on_shutdown)
+
+    cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
+        with gil:
+            self._closed(engine, conn, reason)
+
+    cdef void _closed(self, Engine engine, uint64_t handle, int reason) noexcept:
+        cdef Tcb* t = engine.lookup(handle)
+        cdef Connection conn
+        try:
+            conn = self.conn(engine, handle)
+            t.object = NULL
+            Py_DECREF(conn)
+            # the handle ends here: the callback sees a connection that is over
+            t.flags &= ~<uint32_t>TF_USED
+            if self.on_closed is not None:
+                self.on_closed(conn, Reason(reason))
+        except BaseException as error:
+            self.failed(engine, error)
+
+    cdef void udp_payload(self, Engine engine, const CDatagram* d) noexcept nogil:
+        if self.on_udp is None:
+            return
+        with gil:
+            self._udp(engine, d)
+
+    cdef void _udp(self, Engine engine, const CDatagram* d) noexcept:
+        cdef Payload payload
+        try:
+            if d.data != NULL:
+                payload = payload_new(d.data, d.n)
+                data = payload
+            else:
+                payload = None
+                data = engine.pool.bytes(engine.current)[-<Py_ssize_t>d.n:]
+            datagram = Datagram(data, addr_object(&d.source), d.source_port, addr_object(&d.destination),
+                                d.destination_port, d.ttl)
+            try:
+                self.on_udp(datagram)
+            finally:
+                data = datagram = None
+                if payload is not None and Py_REFCNT(payload) > 1:
+                    payload.keep(engine.pool, engine.current)
+        except BaseException as error:
+            self.failed(engine, error)
+
+    cdef void net_event(self, Engine engine, NetEvent* event) noexcept nogil:
+        with gil:
+            self._net_event(engine, event)
+
+    cdef void _net_event(self, Engine engine, NetEvent* e) noexcept:
+        try:
+            if e.type == NE_ICMP_REPLY and self.on_icmp_reply is not None:
+                raw = engine.pool.bytes(e.pkt)[e.off:e.off + e.len] if e.pkt != NIL else b""
+                self.on_icmp_reply(IcmpReply(addr_object(&e.src), e.ident, e.seq, e.ttl, raw))
+            elif e.type in (NE_ICMP_ERROR, NE_UNREACHABLE) and self.on_icmp_error is not None:
+                reporter = None if e.type == NE_UNREACHABLE else addr_object(&e.reporter)
+                self.on_icmp_error(IcmpError(reporter, e.icmp_type, e.icmp_code, e.mtu, addr_object(&e.dst), e.proto,
+                                             e.sport, e.dport))
+            elif e.type == NE_ARP_REPLY and self.on_arp_reply is not None:
+                self.on_arp_reply(ArpReply(addr_object(&e.src), (<bytes>e.mac[:6])))
+            elif e.type == NE_CONFLICT and self.on_conflict is not None:
+                self.on_conflict(Conflict(addr_object(&e.src), (<bytes>e.mac[:6])))
+        except BaseException as error:
+            self.failed(engine, error)

@@ -1,0 +1,224 @@
+"""The life of a connection: see conn.pxd."""
+from libc.string cimport memset
+from iip.memory.pool cimport pkt, pkt_free
+from iip.memory.slab cimport slab_alloc, slab_free
+from iip.net.route cimport net_route
+from iip.tcp.demux cimport demux_insert, demux_remove
+from iip.tcp.tcb cimport *
+from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update
+from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
+from iip.wire.rng cimport siphash_words
+from iip.wire.tcp cimport TCP_HEADER
+
+cdef enum:
+    DEFAULT_MSS4 = 536            # RFC 9293 §3.7.1, when the peer does not say
+    DEFAULT_MSS6 = 1220
+    MIN_MSS = 64                  # below this a peer only wants to make us work
+    TIMESTAMP_OPTION = 12
+
+
+cdef uint64_t _keyed(Tcb* t, uint64_t k0, uint64_t k1) noexcept nogil:
+    cdef uint64_t words[5]
+    words[0] = t.flow.src.hi
+    words[1] = t.flow.src.lo
+    words[2] = t.flow.dst.hi
+    words[3] = t.flow.dst.lo
+    words[4] = (<uint64_t>t.lport << 16) | t.rport
+    return siphash_words(words, 5, k0, k1)
+
+
+cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil:
+    """Initial sequence number, RFC 6528 §3: a clock of 4 us plus a keyed hash of the connection."""
+    return <uint32_t>(s.now // 4000) + <uint32_t>_keyed(t, s.isn_key[0], s.isn_key[1])
+
+
+cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil:
+    """A connection in CLOSED with a route, in the table. NULL (counted) when every slot is taken; the oldest
+    in TIME-WAIT gives way."""
+    cdef int64_t i = slab_alloc(s.tcbs)
+    cdef Tcb* t
+    if i < 0 and s.tw_head != NIL:
+        count(s.counters, tcp_time_wait_recycled)
+        conn_release(s, tcb(s, s.tw_head))
+        i = slab_alloc(s.tcbs)
+    if i < 0:
+        count(s.counters, tcp_table_full)
+        return NULL
+    t = tcb(s, <uint32_t>i)
+    memset(t, 0, sizeof(Tcb))
+    t.id = <uint32_t>i
+    t.flow.src = local[0]
+    t.flow.dst = remote[0]
+    t.flow.df = 1
+    t.lport = lport
+    t.rport = rport
+    t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
+    t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
+    t.tw_next = t.tw_prev = NIL
+    t.t_rto = t.t_ack = t.t_idle = t.wheel_at = TIMER_OFF
+    t.rto = s.conf.rto_initial
+    t.rcv_buf = s.conf.receive_buffer
+    t.snd_buf = s.conf.send_buffer
+    t.last_rx = t.last_tx = s.now
+    t.cc = s.conf.cc
+    t.challenge_at = -TIMER_OFF
+    if not s.conf.nagle:
+        t.flags |= TF_NODELAY
+    if s.conf.keepalive:
+        t.flags |= TF_KEEPALIVE
+    if net_route(s.net, &t.flow) != ok:
+        slab_free(s.tcbs, t.id)
+        return NULL
+    t.iss = conn_isn(s, t)
+    t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
+    t.snd_una = t.snd_nxt = t.iss
+    t.recover = t.iss
+    t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
+    t.ssthresh = 0x7FFFFFFF
+    if s.conf.window_scale:
+        while t.rcv_wscale < 14 and t.rcv_buf >> t.rcv_wscale > 65535:
+            t.rcv_wscale += 1
+    demux_insert(s, t)
+    return t
+
+
+cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
+    """The effective send MSS (RFC 9293 §3.7.1), once the options or the path are known."""
+    cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + TCP_HEADER
+    cdef uint32_t mss = t.flow.mtu - headers
+    if t.peer_mss == 0:
+        t.peer_mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
+    mss = min(mss, t.peer_mss)
+    if s.conf.mss:
+        mss = min(mss, s.conf.mss)
+    if t.flags & TF_TS:
+        mss -= TIMESTAMP_OPTION
+    t.mss = max(mss, <uint32_t>MIN_MSS)
+
+
+cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
+    if t.flags & TF_HALF_OPEN:
+        t.flags &= ~<uint32_t>TF_HALF_OPEN
+        s.n_half_open -= 1
+
+
+cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
+    """Our SYN is acknowledged: enter ESTABLISHED."""
+    conn_half_open_done(s, t)
+    count(s.counters, tcp_established)
+    t.state = ESTABLISHED
+    t.backoff = 0
+    t.t_rto = TIMER_OFF
+    t.cc.init(s, t)
+    if t.flags & TF_KEEPALIVE and s.conf.keepalive:
+        t.t_idle = s.now + s.conf.keepalive
+        wheel_update(s, t, t.t_idle)
+    mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
+
+
+cdef void _drop_queue(Tcp* s, uint32_t head) noexcept nogil:
+    cdef uint32_t following
+    while head != NIL:
+        following = pkt(s.pool, head).qnext
+        pkt_free(s.pool, head)
+        head = following
+
+
+cdef void conn_drop_payload(Tcp* s, Tcb* t) noexcept nogil:
+    """Payload that the application will not see any more."""
+    _drop_queue(s, t.rx_head)
+    t.rx_head = t.rx_tail = NIL
+
+
+cdef void conn_drop_out_of_order(Tcp* s, Tcb* t) noexcept nogil:
+    _drop_queue(s, t.ooo_head)
+    t.ooo_head = t.ooo_tail = NIL
+    t.n_ooo = 0
+
+
+cdef void _drop_queues(Tcp* s, Tcb* t) noexcept nogil:
+    _drop_queue(s, t.unsent_head)
+    _drop_queue(s, t.rtx_head)
+    t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
+    t.unsent = t.sacked = t.lost = 0
+    conn_drop_out_of_order(s, t)
+
+
+cdef void _unlink_time_wait(Tcp* s, Tcb* t) noexcept nogil:
+    if t.tw_prev != NIL:
+        tcb(s, t.tw_prev).tw_next = t.tw_next
+    elif s.tw_head == t.id:
+        s.tw_head = t.tw_next
+    if t.tw_next != NIL:
+        tcb(s, t.tw_next).tw_prev = t.tw_prev
+    elif s.tw_tail == t.id:
+        s.tw_tail = t.tw_prev
+    t.tw_next = t.tw_prev = NIL
+
+
+cdef void _finish(Tcp* s, Tcb* t, int reason) noexcept nogil:
+    """The application will hear that it is over, after the payload that still waits for it."""
+    t.close_reason = <uint8_t>reason
+    if t.flags & TF_USED:
+        mark_ready(s, t, EV_CLOSED)
+
+
+cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil:
+    """Enter CLOSED: nothing is sent any more (but an RST that was asked for), the slot is released once the
+    application was told."""
+    if t.state == CLOSED:
+        return
+    if t.state == TIME_WAIT:
+        conn_release(s, t)
+        return
+    conn_half_open_done(s, t)
+    count(s.counters, tcp_closed)
+    t.state = CLOSED
+    t.flags &= ~<uint32_t>(TF_ACK_NOW | TF_ACK_LATER | TF_SEND_SYN | TF_PROBE)
+    if reason != CLOSE_NORMAL:
+        conn_drop_payload(s, t)
+    _drop_queues(s, t)
+    t.t_rto = t.t_ack = t.t_idle = TIMER_OFF
+    wheel_remove(s, t)
+    demux_remove(s, t)
+    _finish(s, t, reason)
+    if not t.flags & TF_USED:
+        t.events = 0
+    mark_dirty(s, t)              # the output phase sends the RST and releases the slot
+
+
+cdef void conn_time_wait(Tcp* s, Tcb* t) noexcept nogil:
+    """Enter TIME-WAIT: the application is told now, the slot stays for 2 MSL (RFC 9293 §3.10.7.4)."""
+    t.state = TIME_WAIT
+    count(s.counters, tcp_closed)
+    _drop_queues(s, t)
+    t.t_rto = TIMER_OFF
+    t.t_idle = s.now + s.conf.time_wait
+    wheel_update(s, t, t.t_idle)
+    t.tw_prev = s.tw_tail
+    t.tw_next = NIL
+    if s.tw_tail != NIL:
+        tcb(s, s.tw_tail).tw_next = t.id
+    else:
+        s.tw_head = t.id
+    s.tw_tail = t.id
+    s.n_time_wait += 1
+    _finish(s, t, CLOSE_NORMAL)
+
+
+cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
+    """Give the slot back; its handle is void from now on. Only for connections on no list, or in TIME-WAIT."""
+    if t.state == TIME_WAIT:
+        _unlink_time_wait(s, t)
+        s.n_time_wait -= 1
+        t.state = CLOSED
+        wheel_remove(s, t)
+        demux_remove(s, t)
+        if t.flags & (TF_DIRTY | TF_READY):
+            mark_dirty(s, t)      # an ACK or a callback is still to come: the output phase releases it
+            return
+    wheel_remove(s, t)
+    demux_remove(s, t)
+    conn_drop_payload(s, t)
+    _drop_queues(s, t)
+    slab_free(s.tcbs, t.id)

@@ -1,0 +1,186 @@
+"""Payload: see receive.pxd."""
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_trim_head, pkt_trim_tail
+from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
+from iip.tcp.tcb cimport *
+from iip.tcp.wheel cimport wheel_update
+from iip.verdict cimport (
+    ok, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
+from iip.wire.bytes cimport likely, unlikely
+from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt
+from iip.wire.tcp cimport TH_FIN
+
+cdef enum:
+    MAX_DUP_OWED = 16
+
+
+cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
+    """Queue a packet of `n` payload bytes that begin at `rcv_nxt` for the application."""
+    cdef Packet* k = pkt(s.pool, packet)
+    k.qnext = NIL
+    if t.rx_head == NIL:
+        t.rx_head = packet
+    else:
+        pkt(s.pool, t.rx_tail).qnext = packet
+    t.rx_tail = packet
+    t.rcv_nxt += n
+    t.rcv_buffered += n
+    t.bytes_received += n
+    mark_ready(s, t, EV_PAYLOAD)
+
+
+cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil:
+    """The peer's FIN is next in order (RFC 9293 §3.10.7.4, eighth)."""
+    count(s.counters, tcp_fin_in)
+    t.rcv_nxt += 1
+    t.flags = (t.flags | TF_FIN_RCVD | TF_ACK_NOW) & ~<uint32_t>TF_FIN_KNOWN
+    mark_dirty(s, t)
+    mark_ready(s, t, EV_SHUTDOWN)
+    if t.state == ESTABLISHED:
+        t.state = CLOSE_WAIT
+    elif t.state == FIN_WAIT_1:
+        if t.flags & TF_FIN_ACKED:
+            conn_time_wait(s, t)
+        else:
+            t.state = CLOSING
+    elif t.state == FIN_WAIT_2:
+        conn_time_wait(s, t)
+
+
+cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
+    """`rcv_nxt` moved: what waited behind the gap may be in order now."""
+    cdef uint32_t i
+    cdef Packet* k
+    cdef uint32_t overlap
+    while t.ooo_head != NIL:
+        i = t.ooo_head
+        k = pkt(s.pool, i)
+        if seq_gt(k.seq, t.rcv_nxt):
+            break
+        t.ooo_head = k.qnext
+        t.n_ooo -= 1
+        overlap = t.rcv_nxt - k.seq
+        if overlap >= k.total_len:
+            pkt_free(s.pool, i)
+            continue
+        pkt_trim_head(s.pool, i, overlap)
+        receive_in_order(s, t, i, k.total_len)
+    if t.ooo_head == NIL:
+        t.ooo_tail = NIL
+    # a gap was filled, wholly or in part: tell the peer at once (RFC 5681 §4.2)
+    t.flags |= TF_ACK_NOW
+
+
+cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexcept nogil:
+    cdef Packet* k = pkt(s.pool, packet)
+    if before == NIL:
+        k.qnext = t.ooo_head
+        t.ooo_head = packet
+    else:
+        k.qnext = pkt(s.pool, before).qnext
+        pkt(s.pool, before).qnext = packet
+    if k.qnext == NIL:
+        t.ooo_tail = packet
+    t.n_ooo += 1
+
+
+cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
+    """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
+    can change what was received. Takes the packet."""
+    cdef Packet* k = pkt(s.pool, packet)
+    cdef Packet* f
+    cdef uint32_t before = NIL, i, end
+    if t.n_ooo >= s.conf.max_ooo:
+        pkt_free(s.pool, packet)
+        return tcp_ooo_full
+    k.seq = seq
+    if t.ooo_tail != NIL and seq_geq(seq, pkt(s.pool, t.ooo_tail).seq):
+        before = t.ooo_tail       # the usual place
+    else:
+        i = t.ooo_head
+        while i != NIL and seq_leq(pkt(s.pool, i).seq, seq):
+            before = i
+            i = pkt(s.pool, i).qnext
+    if before != NIL:
+        end = pkt(s.pool, before).seq + pkt(s.pool, before).total_len
+        if seq_geq(end, k.seq + k.total_len):
+            pkt_free(s.pool, packet)
+            return tcp_old_duplicate
+        if seq_gt(end, k.seq):
+            pkt_trim_head(s.pool, packet, end - k.seq)
+            k.seq = end
+    t.ooo_recent = k.seq
+    _insert_after(s, t, before, packet)
+    end = k.seq + k.total_len
+    while k.qnext != NIL:         # later packets that this one reaches into
+        i = k.qnext
+        f = pkt(s.pool, i)
+        if seq_geq(f.seq, end):
+            break
+        if seq_gt(f.seq + f.total_len, end):
+            pkt_trim_tail(s.pool, packet, end - f.seq)
+            break
+        k.qnext = f.qnext
+        if k.qnext == NIL:
+            t.ooo_tail = packet
+        t.n_ooo -= 1
+        pkt_free(s.pool, i)
+    return tcp_out_of_order
+
+
+cdef void _note_fin(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    """A FIN whose sequence number is known but may not be next."""
+    cdef uint32_t at = seg.seq + seg.len
+    if t.flags & TF_FIN_RCVD:
+        return
+    if t.flags & TF_FIN_KNOWN and t.fin_seq != at:
+        return                    # a FIN does not move
+    t.flags |= TF_FIN_KNOWN
+    t.fin_seq = at
+
+
+cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    """Segment text and FIN (RFC 9293 §3.10.7.4, seventh and eighth). The packet's data is the payload and
+    `seg.seq` its first byte; the segment was found acceptable. Takes the packet; returns the verdict."""
+    cdef uint32_t packet = seg.pkt, old, edge
+    cdef int verdict = tcp_in_segments
+    cdef bint gap = t.ooo_head != NIL
+    if seg.flags & TH_FIN and seq_geq(seg.seq + seg.len, t.rcv_nxt):
+        _note_fin(s, t, seg)
+    if seg.len:
+        t.flags |= TF_ACK_LATER
+        if seq_lt(seg.seq, t.rcv_nxt):                      # the front is old
+            old = t.rcv_nxt - seg.seq
+            t.flags |= TF_ACK_NOW
+            if old >= seg.len:
+                old = seg.len
+                verdict = tcp_old_duplicate
+            pkt_trim_head(s.pool, packet, old)
+            seg.seq += old
+            seg.len -= old
+        edge = t.rcv_adv
+        if t.flags & TF_FIN_KNOWN and seq_lt(t.fin_seq, edge):
+            edge = t.fin_seq                                # nothing comes after a FIN
+        if seg.len and seq_gt(seg.seq + seg.len, edge):     # the end is beyond the window
+            old = min(seg.len, seg.seq + seg.len - edge)
+            pkt_trim_tail(s.pool, packet, old)
+            seg.len -= old
+            t.flags |= TF_ACK_NOW
+            verdict = tcp_rx_window_exceeded
+    if seg.len == 0:
+        pkt_free(s.pool, packet)
+    elif likely(seg.seq == t.rcv_nxt):
+        receive_in_order(s, t, packet, seg.len)
+    else:
+        verdict = _queue_out_of_order(s, t, packet, seg.seq)
+        t.flags |= TF_ACK_NOW
+        t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED) if not t.flags & TF_SACK else 0
+    if unlikely(gap):
+        _deliver_following(s, t)
+    if unlikely(t.flags & TF_FIN_KNOWN):
+        if t.fin_seq == t.rcv_nxt:
+            receive_fin(s, t)
+        elif seg.flags & TH_FIN:
+            t.flags |= TF_ACK_NOW
+    if t.flags & (TF_ACK_NOW | TF_ACK_LATER):
+        mark_dirty(s, t)
+    return verdict

@@ -1,0 +1,271 @@
+"""The transmission control block: everything a connection is, and what all connections of a stack share."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from iip.memory.pool cimport NIL, Packet, Pool
+from iip.memory.slab cimport Slab
+from iip.net.state cimport Net
+from iip.net.types cimport Flow
+
+cdef enum TcpState:
+    CLOSED = 0
+    LISTEN
+    SYN_SENT
+    SYN_RCVD
+    ESTABLISHED
+    FIN_WAIT_1
+    FIN_WAIT_2
+    CLOSE_WAIT
+    CLOSING
+    LAST_ACK
+    TIME_WAIT
+
+cdef enum:
+    # Tcb.flags
+    TF_ACK_NOW = 0x00000001       # owe an ACK, in this run
+    TF_ACK_LATER = 0x00000002     # owe an ACK, the delayed-ACK timer's
+    TF_TS = 0x00000004            # negotiated (RFC 7323)
+    TF_WSCALE = 0x00000008
+    TF_SACK = 0x00000010          # negotiated (RFC 2018)
+    TF_NODELAY = 0x00000020       # no Nagle
+    TF_FIN_WANTED = 0x00000040    # the application is done sending
+    TF_FIN_SENT = 0x00000080      # FIN has its sequence number
+    TF_FIN_ACKED = 0x00000100
+    TF_FIN_RCVD = 0x00000200
+    TF_DIRTY = 0x00000400         # on the list of connections to flush
+    TF_READY = 0x00000800         # on the list of connections with events
+    TF_PASSIVE = 0x00001000
+    TF_ORPHAN = 0x00002000        # the application closed: no more payload for it
+    TF_ASKED = 0x00004000         # half open: the application has accepted
+    TF_RECOVERY = 0x00008000      # fast recovery (RFC 6582)
+    TF_LOSS = 0x00010000          # recovery after a timeout
+    TF_SEND_SYN = 0x00020000
+    TF_SEND_RST = 0x00040000
+    TF_PROBE = 0x00080000         # window probe or keepalive to send
+    TF_PERSIST = 0x00100000       # t_rto runs for window probes
+    TF_CWND_LIMITED = 0x00200000
+    TF_USED = 0x00400000          # the application knows the handle
+    TF_IN_WHEEL = 0x00800000
+    TF_KEEPALIVE = 0x01000000     # keepalive wanted
+    TF_HALF_OPEN = 0x02000000     # counted in n_half_open
+    TF_FIN_KNOWN = 0x04000000     # the peer's FIN came, before some of its data: at fin_seq
+    TF_IN_TABLE = 0x08000000
+    TF_CORK = 0x10000000          # the application sends more: hold back short segments
+    TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
+
+cdef enum:
+    # Tcb.events, delivered in this order
+    EV_SYN = 0x01
+    EV_ACCEPTED = 0x02
+    EV_CONNECTED = 0x04
+    EV_ACKED = 0x08
+    EV_PAYLOAD = 0x10
+    EV_SHUTDOWN = 0x20
+    EV_CLOSED = 0x40
+
+cdef enum CloseReason:
+    CLOSE_NORMAL = 0              # both sides finished
+    CLOSE_RESET                   # the peer sent RST
+    CLOSE_REFUSED                 # RST in answer to our SYN
+    CLOSE_TIMEOUT                 # retransmissions or keepalive without an answer
+    CLOSE_ABORTED                 # our application aborted
+    CLOSE_UNREACHABLE             # ICMP says so, or no route
+    CLOSE_REJECTED                # the application did not accept
+    CLOSE_NO_MEMORY
+
+
+cdef struct Tcb:
+    # identity and state
+    Flow flow                     # src is our side
+    uint16_t lport
+    uint16_t rport
+    uint8_t state                 # TcpState
+    uint8_t snd_wscale
+    uint8_t rcv_wscale
+    uint8_t dup_acks
+    uint32_t flags                # TF_*
+    uint32_t id                   # slot
+    # sequence space
+    uint32_t rcv_nxt
+    uint32_t rcv_adv              # right edge of the window we offered
+    uint32_t last_ack_sent
+    uint32_t snd_una
+    uint32_t snd_nxt
+    uint32_t snd_wnd              # bytes, scaled
+    uint32_t snd_wl1
+    uint32_t snd_wl2
+    uint32_t ts_recent
+    uint32_t ts_offset
+    uint32_t rcv_buffered         # payload that the application has not consumed, bytes
+    uint32_t rcv_buf              # and its limit
+    uint32_t events               # EV_*
+    uint32_t rx_head              # payload in order, to be delivered
+    uint32_t rx_tail
+    uint32_t acked                # bytes to report as acknowledged
+    # sending
+    uint32_t mss                  # payload bytes of a full segment, options subtracted
+    uint32_t cwnd                 # bytes
+    uint32_t ssthresh
+    uint32_t unsent_head          # slices that have no sequence number on the wire yet
+    uint32_t unsent_tail
+    uint32_t unsent               # bytes
+    uint32_t rtx_head             # records in flight, in sequence order
+    uint32_t rtx_tail
+    uint32_t rtx_hint             # the first record that may be lost and not retransmitted, or NIL
+    uint32_t sacked               # sequence space of records in flight that are SACKed,
+    uint32_t lost                 # thought lost and not retransmitted,
+    uint32_t snd_buf              # limit of unsent + unacknowledged, bytes
+    uint32_t dirty_next
+    uint32_t ready_next
+    uint32_t max_wnd              # largest window the peer offered
+    # time, ns
+    int64_t rto
+    int64_t srtt
+    int64_t rttvar
+    int64_t t_rto                 # deadlines; NEVER when off
+    int64_t t_ack
+    int64_t t_idle                # keepalive, FIN-WAIT-2, TIME-WAIT
+    int64_t wheel_at              # when the wheel looks at this connection next
+    int64_t last_rx
+    int64_t last_tx
+    uint32_t wheel_next
+    uint32_t wheel_prev
+    uint32_t wheel_slot
+    # recovery
+    uint32_t recover              # RFC 6582
+    uint32_t lost_edge            # records below it were examined for loss
+    uint32_t ooo_head             # out-of-order segments, in sequence order
+    uint32_t ooo_tail
+    uint32_t n_ooo
+    uint32_t ooo_recent           # sequence number of the latest arrival: its block is reported first
+    uint32_t iss
+    uint32_t irs
+    uint16_t peer_mss
+    uint8_t backoff               # retransmissions of the oldest segment
+    uint8_t probes                # unanswered window or keepalive probes
+    uint16_t quick_acks           # ACKs still to be sent at once
+    uint8_t close_reason
+    uint8_t dup_owed              # duplicate ACKs to send to a peer without SACK
+    uint32_t tw_next              # TIME-WAIT connections, oldest first
+    uint32_t tw_prev
+    int64_t syn_sent_at
+    int64_t ts_recent_at
+    int64_t challenge_at          # RFC 5961 §7: when the last challenge ACK left
+    int64_t stalled_since         # first transmission of what is still unacknowledged
+    uint64_t bytes_acked
+    uint64_t bytes_received
+    uint32_t n_retransmits
+    uint32_t fin_seq
+    # the application's
+    uint64_t user
+    void* object                  # facade: the Connection, a counted reference, or NULL
+    const CongestionOps* cc
+    uint64_t cc_state[8]
+
+
+cdef struct CongestionOps:
+    const char* name
+    void (*init)(Tcp* s, Tcb* t) noexcept nogil
+    # bytes newly acknowledged outside recovery; in_flight is before the ACK
+    void (*on_ack)(Tcp* s, Tcb* t, uint32_t acked, uint32_t in_flight) noexcept nogil
+    # loss was detected: the new ssthresh, bytes
+    uint32_t (*on_loss)(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil
+    void (*on_timeout)(Tcp* s, Tcb* t) noexcept nogil
+
+
+cdef struct TcpConf:
+    # times in ns, sizes in bytes
+    int64_t rto_min
+    int64_t rto_max
+    int64_t rto_initial
+    int64_t delayed_ack
+    int64_t time_wait
+    int64_t fin_wait2
+    int64_t keepalive
+    int64_t keepalive_interval
+    int64_t user_timeout
+    uint32_t keepalive_probes
+    uint32_t syn_retries
+    uint32_t synack_retries
+    uint32_t retries
+    uint32_t send_buffer
+    uint32_t receive_buffer
+    uint32_t max_ooo
+    uint32_t max_half_open
+    uint32_t mss
+    uint32_t initial_window
+    uint32_t copy_threshold
+    uint16_t port_low
+    uint16_t port_high
+    bint window_scale
+    bint sack
+    bint timestamps
+    bint nagle
+    const CongestionOps* cc
+
+
+cdef enum:
+    TCB_STRIDE = 512              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+
+cdef enum:
+    WHEEL_BITS = 8
+    WHEEL_SLOTS = 256
+    WHEEL_LEVELS = 3              # reaches 4.8 hours; later deadlines are looked at again then
+    WHEEL_TICK_SHIFT = 20         # a tick is 2**20 ns, about 1 ms
+
+
+cdef struct Wheel:
+    uint64_t tick                 # everything before this tick has been looked at
+    uint32_t slots[768]           # WHEEL_LEVELS * WHEEL_SLOTS heads
+    uint64_t bitmap[12]           # which are not empty
+    uint32_t n
+
+
+cdef struct DemuxEntry:
+    uint32_t hash                 # 0: empty
+    uint32_t id
+
+
+cdef struct Tcp:
+    Net* net
+    Pool* pool
+    uint64_t* counters
+    Slab* tcbs
+    uint8_t* tcb_base             # of the slab: TCB_STRIDE bytes each
+    TcpConf conf
+    DemuxEntry* table
+    uint32_t table_mask
+    uint64_t hash_key[4]
+    uint64_t isn_key[2]
+    uint64_t ts_key[2]
+    uint64_t port_key[2]
+    uint32_t port_counter
+    uint64_t listening[1024]      # bitmap of ports; port 0: every port
+    uint32_t dirty_head
+    uint32_t dirty_tail
+    uint32_t ready_head
+    uint32_t ready_tail
+    uint32_t tw_head
+    uint32_t tw_tail
+    uint32_t n_half_open
+    uint32_t n_time_wait
+    uint32_t ts_now               # timestamp clock, ms
+    int64_t now
+    int64_t next_timer            # no entry of the wheel is due before
+    Wheel wheel
+
+
+cdef extern from "stdint.h" nogil:
+    const int64_t TIMER_OFF "INT64_MAX"
+
+
+cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
+    return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
+
+
+cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:
+    """Bytes thought to be in the network (RFC 6675 `pipe`)."""
+    return (t.snd_nxt - t.snd_una) - t.sacked - t.lost
+
+
+cdef inline uint32_t rec_space(Packet* k) noexcept nogil:
+    """Sequence space of a record in flight."""
+    return k.total_len + ((k.flags >> 17) & 1)    # REC_FIN

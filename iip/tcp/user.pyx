@@ -1,0 +1,223 @@
+"""The calls of the application: see user.pxd."""
+from libc.stdint cimport int32_t, uint64_t
+from libc.string cimport memcpy
+from iip.memory.pool cimport (
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice)
+from iip.memory.slab cimport slab_in_use
+from iip.net.route cimport net_route
+from iip.net.types cimport Flow
+from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty
+from iip.tcp.demux cimport demux_lookup
+from iip.tcp.tcb cimport *
+from iip.tcp.wheel cimport wheel_update
+from iip.verdict cimport count, ok, tcp_active_opens, tx_no_buffer
+from iip.wire.rng cimport siphash_words
+from iip.wire.seq cimport seq_diff
+
+
+# -- opening -----------------------------------------------------------------------------------------------
+
+cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16_t rport) noexcept nogil:
+    """RFC 6056 §3.3.3, the simple hash-based algorithm: no sequence across destinations. 0: none is free."""
+    cdef uint64_t words[5]
+    cdef uint32_t count_ = s.conf.port_high - s.conf.port_low + 1, offset, i
+    cdef uint16_t port
+    words[0] = local.hi
+    words[1] = local.lo
+    words[2] = remote.hi
+    words[3] = remote.lo
+    words[4] = rport
+    offset = <uint32_t>siphash_words(words, 5, s.port_key[0], s.port_key[1]) + s.port_counter
+    for i in range(count_):
+        s.port_counter += 1
+        port = <uint16_t>(s.conf.port_low + (offset + i) % count_)
+        if demux_lookup(s, local, remote, port, rport) == NULL:
+            return port
+    return 0
+
+
+cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
+                    int* error) noexcept nogil:
+    """OPEN, active: SYN-SENT. `local` all zero: chosen by the route; `lport` 0: chosen. NULL sets `error`."""
+    cdef Flow flow
+    cdef Tcb* t
+    flow.src = local[0]
+    flow.dst = remote[0]
+    flow.tos = 0
+    flow.ttl = 0
+    flow.df = 1
+    flow.route_gen = 0
+    error[0] = OPEN_NO_ROUTE
+    if net_route(s.net, &flow) != ok:
+        return NULL
+    error[0] = OPEN_NO_PORT
+    if lport == 0:
+        lport = _choose_port(s, &flow.src, remote, rport)
+        if lport == 0:
+            return NULL
+    error[0] = OPEN_IN_USE
+    if demux_lookup(s, &flow.src, remote, lport, rport) != NULL:
+        return NULL
+    error[0] = OPEN_NO_ROOM
+    t = conn_new(s, &flow.src, remote, lport, rport)
+    if t == NULL:
+        return NULL
+    error[0] = OPEN_OK
+    count(s.counters, tcp_active_opens)
+    t.state = SYN_SENT
+    t.flags |= TF_SEND_SYN | TF_USED
+    mark_dirty(s, t)
+    return t
+
+
+cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
+    """The application has seen the SYN: answer with SYN and ACK, or with RST."""
+    if t.state != SYN_RCVD:
+        return
+    if accepted:
+        t.flags |= TF_ASKED | TF_SEND_SYN
+        mark_dirty(s, t)
+    else:
+        t.flags |= TF_SEND_RST
+        t.snd_nxt = 0             # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
+        conn_close(s, t, CLOSE_REJECTED)
+
+
+# -- sending -----------------------------------------------------------------------------------------------
+
+cdef inline uint32_t _queued(Tcb* t) noexcept nogil:
+    return t.unsent + (t.snd_nxt - t.snd_una)
+
+
+cdef uint32_t user_send_room(Tcb* t) noexcept nogil:
+    """Bytes that `send` takes at the moment."""
+    cdef uint32_t queued = _queued(t)
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        return 0
+    return t.snd_buf - queued if queued < t.snd_buf else 0
+
+
+cdef inline void _append_unsent(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
+    pkt(s.pool, i).qnext = NIL
+    if t.unsent_head == NIL:
+        t.unsent_head = i
+    else:
+        pkt(s.pool, t.unsent_tail).qnext = i
+    t.unsent_tail = i
+
+
+cdef inline uint32_t _fill_tail(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n, uint32_t fill) noexcept nogil:
+    """Copy into the last unsent packet while it is short; how many bytes went there."""
+    cdef Packet* k
+    cdef uint32_t take
+    if t.unsent_tail == NIL:
+        return 0
+    k = pkt(s.pool, t.unsent_tail)
+    if k.flags & (PKT_INDIRECT | PKT_EXTERNAL) or k.refs != 1 or k.len >= fill:
+        return 0
+    take = min(n, fill - k.len, k.buf_len - k.off - k.len)
+    memcpy(pkt_data(k) + k.len, data, take)
+    k.len += take
+    k.total_len += take
+    return take
+
+
+cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept nogil:
+    """SEND by copy: next to the room for headers, a segment's worth in each packet. Returns the bytes taken,
+    which the send buffer and the pool bound; -1 when sending is over."""
+    cdef uint32_t room, done, take, i, fill
+    cdef Packet* k
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        return -1
+    room = user_send_room(t)
+    n = min(n, room)
+    fill = min(t.mss, s.pool.cell_size - s.pool.headroom)
+    done = _fill_tail(s, t, data, n, fill)
+    while done < n:
+        i = pkt_alloc(s.pool)
+        if i == NIL:
+            count(s.counters, tx_no_buffer)
+            break
+        k = pkt(s.pool, i)
+        take = min(n - done, fill)
+        memcpy(pkt_data(k), data + done, take)
+        k.len = take
+        k.total_len = take
+        _append_unsent(s, t, i)
+        done += take
+    t.unsent += done
+    if done:
+        mark_dirty(s, t)
+    return done
+
+
+cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint32_t n) noexcept nogil:
+    """SEND by reference: a view of `n` bytes from `off` of what `owner` holds. Returns the bytes taken."""
+    cdef uint32_t i
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        return -1
+    n = min(n, user_send_room(t))
+    if n == 0:
+        return 0
+    i = pkt_slice(s.pool, owner, off, n)
+    if i == NIL:
+        count(s.counters, tx_no_buffer)
+        return 0
+    _append_unsent(s, t, i)
+    t.unsent += n
+    mark_dirty(s, t)
+    return n
+
+
+# -- receiving ---------------------------------------------------------------------------------------------
+
+cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """The application is done with `n` bytes. Tell the peer when the window opens by two segments or by half
+    the buffer (RFC 9293 §3.8.6.2.2); smaller steps travel with the next segment."""
+    cdef int32_t offered
+    cdef uint32_t room
+    t.rcv_buffered -= min(n, t.rcv_buffered)
+    if t.state != ESTABLISHED and t.state != FIN_WAIT_1 and t.state != FIN_WAIT_2:
+        return
+    offered = seq_diff(t.rcv_adv, t.rcv_nxt)
+    if offered >= <int32_t>(t.rcv_buf // 2):
+        return
+    room = t.rcv_buf - t.rcv_buffered if t.rcv_buffered < t.rcv_buf else 0
+    if room >= <uint32_t>max(offered, 0) + min(t.rcv_buf // 2, 2 * t.mss):
+        t.flags |= TF_ACK_NOW
+        mark_dirty(s, t)
+
+
+# -- closing -----------------------------------------------------------------------------------------------
+
+cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil:
+    """Done sending: FIN after what is queued. Receiving goes on."""
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        return
+    t.flags |= TF_FIN_WANTED
+    mark_dirty(s, t)
+
+
+cdef void user_close(Tcp* s, Tcb* t) noexcept nogil:
+    """CLOSE: FIN after what is queued, and no more payload for the application."""
+    if t.state == CLOSED or t.state == TIME_WAIT or t.flags & TF_ORPHAN:
+        return
+    t.flags |= TF_ORPHAN
+    if t.state == SYN_SENT:
+        conn_close(s, t, CLOSE_ABORTED)
+        return
+    conn_drop_out_of_order(s, t)
+    user_shutdown(s, t)
+    if t.state == FIN_WAIT_2:     # shut down before: now nobody waits for the peer's FIN for ever
+        t.t_idle = s.now + s.conf.fin_wait2
+        wheel_update(s, t, t.t_idle)
+    mark_dirty(s, t)
+
+
+cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil:
+    """ABORT: RST, and everything queued is dropped (RFC 9293 §3.10.5)."""
+    if t.state == CLOSED:
+        return
+    if t.state != TIME_WAIT and t.state != SYN_SENT:
+        t.flags |= TF_SEND_RST
+    conn_close(s, t, CLOSE_ABORTED)
