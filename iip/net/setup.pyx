@@ -213,7 +213,7 @@ cdef int net_setup(Net* net, object config, Pool* pool, uint64_t* counters, uint
         addr_of(&group, address)
         net_join(net, &group)
     net.now = 0
-    net.icmp_filled_at = 0
+    net.icmp_filled_at = INT64_MIN
     return 0
 
 
