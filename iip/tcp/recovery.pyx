@@ -6,6 +6,7 @@ SACK blocks and duplicate ACKs mark them; the output phase sends again what is m
 from libc.stdint cimport int32_t, int64_t
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
+from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport mark_dirty, mark_ready
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
@@ -130,6 +131,7 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     cdef bint fin_before = t.flags & TF_FIN_ACKED
     cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack)
     t.snd_una = seg.ack
+    net_confirm(s.net, &t.flow)
     _measure(s, t, seg, sent_at)
     t.backoff = 0
     t.probes = 0
