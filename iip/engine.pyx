@@ -7,7 +7,7 @@ from libc.string cimport memmove, memset
 from iip.drivers.base cimport NEVER
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
-from iip.net.net cimport net_input, net_loopback_pop, net_setup, net_teardown, net_timers
+from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.state cimport NE_UDP
 from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
 from iip.net.udp cimport udp_input
@@ -145,7 +145,7 @@ cdef class Engine:
         self.net.now = now
         tcp_clock(self.tcp, now)
         received = _input_phase(self, now)
-        if now >= self.net.next_timer:
+        if now >= net_next_deadline(self.net):
             net_timers(self.net)
         tcp_timers(self.tcp)
         _deliver_phase(self)
@@ -405,7 +405,7 @@ cdef int64_t _next_deadline(Engine self, int64_t now, int received) noexcept nog
     cdef int64_t at
     if received == self.burst or self.tcp.ready_head != NIL or self.net.loop_head != NIL or self.net.n_events:
         return now
-    at = min(self.tcp.next_timer, min(self.net.next_timer, self.driver.poll_at(now)))
+    at = min(self.tcp.next_timer, min(net_next_deadline(self.net), self.driver.poll_at(now)))
     if self.net.tx_len or self.tcp.dirty_head != NIL:
         at = min(at, now + RETRY)
     return at

@@ -66,3 +66,9 @@ def test_input_may_use_output(tmp_path):
 
 def test_module_without_a_layer_is_named(tmp_path):
     assert "iip.stray has no layer" in check(tmp_path, stray__py="import iip.errors\n")[0]
+
+
+def test_tcp_is_above_net(tmp_path):
+    found = check(tmp_path, net__output__pxd="from iip.tcp.tcb cimport Tcb\n",
+                  tcp__tcb__pxd="from iip.net.types cimport Addr\n")
+    assert found == ["iip/net/output.pxd:1: iip.net.output is below iip.tcp.tcb"]

@@ -47,7 +47,7 @@ cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
 
 # -- headers -----------------------------------------------------------------------------------------------
 
-cdef int _sack_blocks(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept nogil:
+cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept nogil:
     """The block of the latest arrival first, then others from the left (RFC 2018 §4); how many."""
     cdef uint32_t i = t.ooo_head
     cdef SackBlock b
@@ -74,7 +74,7 @@ cdef int _sack_blocks(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept nogi
 cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
     """Write the SACK option after two NOPs; bytes written, a multiple of 4."""
     cdef SackBlock blocks[4]
-    cdef int n = _sack_blocks(s, t, blocks, 3 if t.flags & TF_TS else 4), i
+    cdef int n = _blocks_of_queue(s, t, blocks, 3 if t.flags & TF_TS else 4), i
     if n == 0:
         return 0
     store32(p, 0x01010000u | (<uint32_t>TCPOPT_SACK << 8) | <uint32_t>(2 + 8 * n))
