@@ -337,8 +337,18 @@ cdef bint _after_our_fin(Tcp* s, Tcb* t) noexcept nogil:
     return False
 
 
+cdef inline bint _is_crossed_syn(Tcb* t, Segment* seg) noexcept nogil:
+    """Simultaneous open: the SYN-ACK of a peer whose SYN we have."""
+    return (not t.flags & TF_PASSIVE and seg.flags & (TH_SYN | TH_ACK | TH_RST) == TH_SYN | TH_ACK
+            and seg.seq == t.irs and seg.ack == t.snd_nxt)
+
+
 cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     cdef int verdict
+    if unlikely(t.state == SYN_RCVD) and _is_crossed_syn(t, seg):
+        seg.flags &= ~<uint8_t>TH_SYN
+        seg.seq += 1
+        seg.wnd >>= t.snd_wscale  # never scaled in a SYN (RFC 7323 §2.2)
     if unlikely(_paws_rejects(s, t, seg)):
         return _unacceptable(s, t, seg, tcp_paws)
     if unlikely(not _acceptable(t, seg)):
