@@ -10,7 +10,7 @@ from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dir
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
-from iip.verdict cimport count, ok, tcp_active_opens, tx_no_buffer
+from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tcp_table_full, tx_no_buffer
 from iip.wire.rng cimport siphash_words
 from iip.wire.seq cimport seq_diff
 
@@ -78,6 +78,7 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
         t.flags |= TF_ASKED | TF_SEND_SYN
         mark_dirty(s, t)
     else:
+        count(s.counters, tcp_not_accepted)
         t.flags |= TF_SEND_RST
         t.snd_nxt = 0             # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
         conn_close(s, t, CLOSE_REJECTED)
