@@ -147,11 +147,12 @@ cdef inline bint _listening(Tcp* s, uint16_t port) noexcept nogil:
 cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """A SYN for a port that listens: half open until the application has decided and the peer answered."""
     cdef Tcb* t
+    cdef int verdict
     if s.n_half_open >= s.conf.max_half_open:
         return _drop(s, seg, tcp_half_open_full)
-    t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport)
+    t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport, &verdict)
     if t == NULL:
-        return _drop(s, seg, tcp_table_full)
+        return _drop(s, seg, verdict)
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1
