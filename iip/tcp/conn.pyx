@@ -62,7 +62,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.snd_buf = s.conf.send_buffer
     t.last_rx = t.last_tx = s.now
     t.cc = s.conf.cc
-    t.challenge_at = -TIMER_OFF
+    t.challenge_at = -1           # never
     if not s.conf.nagle:
         t.flags |= TF_NODELAY
     if s.conf.keepalive:

@@ -77,7 +77,7 @@ cdef void _owe_ack(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef int _challenge(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil:
     """RFC 5961: answer with an ACK, not more often than the limit, and drop."""
-    if s.now - t.challenge_at >= CHALLENGE_INTERVAL or t.challenge_at < 0:
+    if t.challenge_at < 0 or s.now - t.challenge_at >= CHALLENGE_INTERVAL:
         t.challenge_at = s.now
         count(s.counters, tcp_challenge_ack)
         _owe_ack(s, t)
