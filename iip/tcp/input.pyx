@@ -403,7 +403,7 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    if t.flags & TF_TS:
+    if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now
     if seg.ack != t.snd_una:
