@@ -84,17 +84,25 @@ cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
     return 4 + 8 * n
 
 
+cdef inline uint32_t _room(Tcb* t) noexcept nogil:
+    """Bytes of payload and options in a packet of the path MTU."""
+    return t.flow.mtu - TCP_HEADER - (20 if t.flow.version == 4 else 40)
+
+
 cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil:
     """Put the TCP header in front of packet `p`, which holds the payload, and send it."""
     cdef Packet* k = pkt(s.pool, p)
     cdef uint8_t options[40]
-    cdef uint32_t header = TCP_HEADER, sack = 0
+    cdef uint32_t header = TCP_HEADER, sack = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
     if t.flags & TF_TS:
         header += 12
     if unlikely(t.ooo_head != NIL) and t.flags & TF_SACK:
         sack = _sack_option(s, t, options)
+        if k.total_len + header - TCP_HEADER + sack > _room(t):
+            sack = 0              # a full segment has no room for blocks: an ACK of its own brings them
+            owed = t.flags & (TF_ACK_NOW | TF_ACK_LATER)
     pkt_push(k, header + sack)
     h = pkt_data(k)
     tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + sack, flags, wnd)
@@ -102,7 +110,9 @@ cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcep
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(sack != 0):
         _copy(h + header, options, sack)
-    return _hand_down(s, t, p)
+    _hand_down(s, t, p)
+    t.flags |= owed
+    return True
 
 
 cdef void _copy(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil:
