@@ -35,10 +35,12 @@ cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t field
     if offered < 0:
         offered = 0
-    if free_ >= <uint32_t>offered + min(t.rcv_buf // 2, t.mss):
+    if free_ >= <uint32_t>offered + max(min(t.rcv_buf // 2, t.mss), <uint32_t>1 << t.rcv_wscale):
         field = free_ >> t.rcv_wscale
     else:
         field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
+        if field << t.rcv_wscale > free_:     # rounding up would promise more than there is, a bit each time
+            return <uint32_t>offered >> t.rcv_wscale
     if field > 65535:
         field = 65535
     t.rcv_adv = t.rcv_nxt + (field << t.rcv_wscale)
