@@ -227,6 +227,8 @@ cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil
             return _input_listen(s, rx, seg)
     if seg.flags & TH_FIN:
         t.t_idle = s.now + s.conf.time_wait
+    elif seg.len == 0 and seg.seq == t.rcv_nxt and not seg.flags & TH_SYN:
+        return _drop(s, seg, tcp_old_duplicate)   # a bare ACK: two of us would answer each other for ever
     _owe_ack(s, t)
     return _drop(s, seg, tcp_old_duplicate)
 
