@@ -359,6 +359,9 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
     if unlikely(seg.flags & TH_RST):
         return _input_rst(s, t, seg)
     if unlikely(seg.flags & TH_SYN):
+        if t.state == SYN_RCVD and t.flags & TF_PASSIVE:
+            conn_close(s, t, CLOSE_RESET)         # back to LISTEN
+            return _drop(s, seg, tcp_syn_in_window)
         return _challenge(s, t, seg, tcp_syn_in_window)
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
