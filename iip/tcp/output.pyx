@@ -471,7 +471,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
                 return n
             if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
                 return 0
-        elif n < t.max_wnd // 2 and n < t.mss:
+        elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
     return n
 
@@ -591,7 +591,8 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
             return False
         _start_persist(s, t)
     if unlikely(t.flags & TF_PROBE):
-        if not _send_control(s, t, t.snd_una - 1, TH_ACK):
+        # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
+        if t.snd_nxt == t.snd_una and not _send_control(s, t, t.snd_una - 1, TH_ACK):
             return False
         t.flags &= ~<uint32_t>TF_PROBE
     return _owed_ack(s, t)
