@@ -23,6 +23,7 @@ from iip.wire.tcp cimport *
 
 cdef enum:
     FAST_FLAGS = TH_FIN | TH_SYN | TH_RST | TH_ACK | TH_URG
+    ISS_STEP = 65536              # beyond the previous incarnation's sequence numbers
 
 cdef int64_t PAWS_AGE = 24 * 86400 * <int64_t>1000000000      # RFC 7323 §5.5
 cdef int64_t CHALLENGE_INTERVAL = 1000000                     # one per connection and ms, RFC 5961 §7
@@ -144,8 +145,9 @@ cdef inline bint _listening(Tcp* s, uint16_t port) noexcept nogil:
     return (s.listening[port >> 6] >> (port & 63)) & 1 or s.listening[0] & 1
 
 
-cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
-    """A SYN for a port that listens: half open until the application has decided and the peer answered."""
+cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used) noexcept nogil:
+    """A SYN for a port that listens: half open until the application has decided and the peer answered. `reuse`:
+    sequence numbers up to `used` belong to the previous incarnation."""
     cdef Tcb* t
     cdef int verdict
     if s.n_half_open >= s.conf.max_half_open:
@@ -153,6 +155,9 @@ cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport, &verdict)
     if t == NULL:
         return _drop(s, seg, verdict)
+    if reuse and seq_leq(t.iss, used):
+        t.iss = used + ISS_STEP
+        t.snd_una = t.snd_nxt = t.recover = t.iss
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1
@@ -167,7 +172,7 @@ cdef int _input_no_connection(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
         return _drop(s, seg, tcp_no_connection)
     if _listening(s, seg.dport):
         if seg.flags & (TH_SYN | TH_ACK | TH_FIN) == TH_SYN:
-            return _input_listen(s, rx, seg)
+            return _input_listen(s, rx, seg, False, 0)
         if not seg.flags & TH_ACK:
             return _drop(s, seg, tcp_bad_flags)
     tcp_send_rst_for(s, rx, seg)
@@ -214,6 +219,7 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
 cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """RFC 9293 §3.10.7.4 with RFC 1337 (RST ignored) and RFC 6191 (a new SYN may reuse the connection)."""
     cdef bint newer
+    cdef uint32_t used
     if seg.flags & TH_RST:
         return _drop(s, seg, tcp_rst_in)
     if seg.flags & (TH_SYN | TH_ACK) == TH_SYN and _listening(s, seg.dport):
@@ -223,8 +229,9 @@ cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil
             newer = seq_gt(seg.seq, t.rcv_nxt)
         if newer:
             count(s.counters, tcp_time_wait_reused)
+            used = t.snd_nxt
             conn_release(s, t)
-            return _input_listen(s, rx, seg)
+            return _input_listen(s, rx, seg, True, used)
     if seg.flags & TH_FIN:
         t.t_idle = s.now + s.conf.time_wait
     elif seg.len == 0 and seg.seq == t.rcv_nxt and not seg.flags & TH_SYN:
