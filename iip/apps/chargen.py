@@ -45,7 +45,7 @@ class Chargen(Handler):
                 if not len(piece):
                     conn.close()
                     break
-            n = conn.send(piece)
+            n = conn.send(piece, reference=True)
             sent += n
             if n < len(piece):
                 break

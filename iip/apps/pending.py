@@ -3,9 +3,12 @@ from __future__ import annotations
 
 from collections import deque
 
+REFERENCE = 4096                  # longer pieces are referenced, not copied
+
 
 class Pending:
-    """Bytes in order, sent as the send buffer has room. Holds references, not copies."""
+    """Bytes in order, sent as the send buffer has room. Pieces must not change: they are held, and long ones sent, by
+    reference."""
 
     __slots__ = ("pieces",)
 
@@ -28,7 +31,7 @@ class Pending:
         pieces = self.pieces
         while pieces:
             piece = pieces[0]
-            n = conn.send(piece)
+            n = conn.send(piece, reference=len(piece) > REFERENCE)
             done += n
             if n < len(piece):
                 pieces[0] = piece[n:]

@@ -49,7 +49,7 @@ class _Fetcher(Handler):
     def tcp_closed(self, conn, reason):
         self.closed = True
         if not self.complete and self.problem is None:
-            self.problem = f"the connection ended before the response did ({reason})"
+            self.problem = f"the connection ended before the response did ({reason.name.lower()})"
 
     def _events(self, conn):
         try:
@@ -90,7 +90,10 @@ class _Nowhere:
 @json_option
 @errors
 def get(url, output, timeout, as_json, **device):
-    """Fetch URL (http://...) with a TCP/IP stack of our own. Exit code 1 unless the whole body came with status 2xx."""
+    """Fetch URL (http://...) with a TCP/IP stack of our own.
+
+    Exit code 1 unless the whole body came, with a status of 2xx.
+    """
     try:
         import h11  # noqa: F401
     except ImportError:
