@@ -4,7 +4,7 @@ from libc.string cimport memcmp
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_linearize, pkt_pull, pkt_trim_head
 from iip.net.checksum cimport net_rx_l4_checksum_ok
 from iip.net.output cimport net_confirm
-from iip.net.route cimport net_route
+from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.conn cimport (
     conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,
@@ -434,8 +434,9 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
 # -- ICMP --------------------------------------------------------------------------------------------------
 
 cdef void _path_mtu(Tcp* s, Tcb* t, uint32_t mtu) noexcept nogil:
-    """The network layer has noted the new path MTU: take it over (RFC 1191 §6, RFC 8201 §5)."""
+    """The path to the peer takes less than we thought (RFC 1191 §6, RFC 8201 §5)."""
     cdef uint32_t before = t.mss
+    net_pmtu_update(s.net, &t.flow.dst, mtu)
     net_route(s.net, &t.flow)
     conn_route_options(s, t)
     if t.mss < before:

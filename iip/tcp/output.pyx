@@ -29,19 +29,23 @@ cdef enum:
 
 cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     """The window field to send, scaled; moves `rcv_adv`. The right edge never moves back, and forward only by
-    a worthwhile step (RFC 9293 §3.8.6.2.2)."""
+    a worthwhile step (RFC 9293 §3.8.6.2.2). What scaling cuts off is rounded up as long as the buffer has room."""
     cdef uint32_t free_ = t.rcv_buf - t.rcv_buffered if t.rcv_buffered < t.rcv_buf else 0
     cdef int32_t offered = seq_diff(t.rcv_adv, t.rcv_nxt)
-    cdef uint32_t field
+    cdef uint32_t field, edge
     if offered < 0:
         offered = 0
     if free_ >= <uint32_t>offered + min(t.rcv_buf // 2, t.mss):
         field = free_ >> t.rcv_wscale
     else:
         field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
+        if unlikely(field << t.rcv_wscale > free_):
+            field = free_ >> t.rcv_wscale
     if field > 65535:
         field = 65535
-    t.rcv_adv = t.rcv_nxt + (field << t.rcv_wscale)
+    edge = t.rcv_nxt + (field << t.rcv_wscale)
+    if likely(seq_lt(t.rcv_adv, edge)):
+        t.rcv_adv = edge
     return field
 
 
