@@ -86,6 +86,13 @@ cdef int net_route(Net* net, Flow* f) noexcept nogil:
     TTL if it is 0. Returns ok, ip_no_route or neighbour_table_full (not counted).
 
     On a bare-IP medium every destination is at the other end: no routes are needed there."""
+    cdef int verdict = _route(net, f)
+    if verdict != ok:
+        f.route_gen = net.route_gen - 1    # so that nobody takes it for routed
+    return verdict
+
+
+cdef int _route(Net* net, Flow* f) noexcept nogil:
     cdef AddrSlot* slot = addr_find(net, &f.dst)
     cdef Addr hop = f.dst
     cdef const Route* r

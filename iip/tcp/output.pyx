@@ -13,7 +13,7 @@ from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, count_n, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
+    count, count_n, neighbour_table_full, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
     tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
@@ -591,9 +591,15 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
-    if unlikely(t.flow.route_gen != s.net.route_gen) and net_route(s.net, &t.flow) != ok and t.state != CLOSED:
-        conn_close(s, t, CLOSE_UNREACHABLE)
-        return
+    cdef int verdict
+    if unlikely(t.flow.route_gen != s.net.route_gen) and t.state != CLOSED:
+        verdict = net_route(s.net, &t.flow)
+        if verdict == neighbour_table_full:       # for the moment
+            mark_dirty(s, t)
+            return
+        if verdict != ok:
+            conn_close(s, t, CLOSE_UNREACHABLE)
+            return
     if likely(t.state >= ESTABLISHED):
         done = _flush_open(s, t)
     elif t.state == CLOSED:
