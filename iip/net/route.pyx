@@ -89,6 +89,8 @@ cdef int net_route(Net* net, Flow* f) noexcept nogil:
     On a bare-IP medium every destination is at the other end: no routes are needed there."""
     cdef int verdict = _route(net, f)
     f.pseudo = pseudo_sum(&f.src, &f.dst, f.version, 0, 0)
+    if verdict != ok:
+        f.route_gen = net.route_gen - 1    # so that nobody takes it for routed
     return verdict
 
 

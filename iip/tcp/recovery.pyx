@@ -121,6 +121,13 @@ cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nog
         t.flags |= TF_RTX_NOW
 
 
+cdef inline void _bound_sacked(Tcb* t) noexcept nogil:
+    """Without SACK `sacked` counts duplicate ACKs: an estimate, which must not exceed what is in flight."""
+    cdef uint32_t out = t.snd_nxt - t.snd_una
+    if t.sacked + t.lost > out:
+        t.sacked = out - t.lost
+
+
 cdef void _ack_in_recovery(Tcp* s, Tcb* t, Segment* seg, uint32_t acked) noexcept nogil:
     if seq_geq(seg.ack, t.recover):
         _leave_recovery(t)
@@ -157,6 +164,8 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         if t.flags & TF_LOSS and not t.flags & TF_RECOVERY:
             t.cc.on_ack(s, t, acked, in_flight + t.mss)
         _ack_in_recovery(s, t, seg, acked)
+        if not t.flags & TF_SACK:
+            _bound_sacked(t)
     t.flags &= ~<uint32_t>(TF_CWND_LIMITED | TF_PERSIST)
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
@@ -291,5 +300,7 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
         if k.total_len > t.mss:
             _mark_lost(s, t, i, k)
         i = k.qnext
+    if not t.flags & TF_SACK:
+        _bound_sacked(t)
     t.flags |= TF_RTX_NOW
     mark_dirty(s, t)
