@@ -9,10 +9,12 @@ from tests.interop.world import BIG, WAYS, Server
 
 def pytest_generate_tests(metafunc):
     """`kind` and `way` go over the media; tests of one medium follow each other, so that they share a server."""
-    if "way" in metafunc.fixturenames:
-        metafunc.parametrize(("kind", "way"), [(w.kind, w) for w in WAYS], ids=[f"{w.kind}{w.version}" for w in WAYS],
-                             scope="module")
-    elif "kind" in metafunc.fixturenames:
+    names, ids = metafunc.fixturenames, [f"{w.kind}{w.version}" for w in WAYS]
+    if "way" in names and "kind" in names:
+        metafunc.parametrize(("kind", "way"), [(w.kind, w) for w in WAYS], ids=ids, scope="module")
+    elif "way" in names:
+        metafunc.parametrize("way", WAYS, ids=ids, scope="module")
+    elif "kind" in names:
         metafunc.parametrize("kind", ["tap", "tun"], scope="module")
 
 
