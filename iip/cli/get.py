@@ -84,8 +84,8 @@ class _Nowhere:
 @click.command()
 @click.argument("url")
 @device_options
-@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json the body is "
-              "only counted and hashed unless this is given.")
+@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json it is "
+              "only counted and hashed without this.")
 @click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds for all of it.")
 @json_option
 @errors

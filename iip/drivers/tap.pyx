@@ -88,8 +88,8 @@ cdef class TunTap(Driver):
         link = ETHERNET if self.medium == "ethernet" else 0
         need = self.mtu + link + pool.headroom
         if need > pool.packet_size:
-            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu} "
-                              f"behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
+            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu}"
+                              f" behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
                               "or a smaller MTU")
         Driver.attach(self, pool)
 
@@ -197,7 +197,8 @@ cdef class TunTap(Driver):
         if code == EBADF or code == EBADFD or code == ENODEV or code == ENXIO:
             self.gone = True
             with gil:
-                self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): it was removed while in use")
+                self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): "
+                                         "it was removed while in use")
 
 
 cdef class Tap(TunTap):
