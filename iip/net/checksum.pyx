@@ -3,7 +3,7 @@ from iip.memory.pool cimport (NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO
                               pkt_data)
 from iip.net.state cimport Net
 from iip.net.types cimport CAP_TX_L4_CSUM, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Addr, Flow, IpRx
-from iip.wire.bytes cimport store16, store16_be
+from iip.wire.bytes cimport store16_be
 from iip.wire.checksum cimport (csum_block_add, csum_fold, csum_fold_nocompl, csum_partial, csum_pseudo4, csum_pseudo6)
 from iip.wire.ipv4 cimport IP4_HLEN
 from iip.wire.ipv6 cimport IP6_HLEN
