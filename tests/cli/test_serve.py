@@ -34,7 +34,9 @@ class Server:
 
     def statistics(self):
         self.process.send_signal(signal.SIGUSR1)
-        return json.loads(self.process.stderr.readline())
+        line = self.process.stderr.readline()
+        assert line.startswith("{"), line + self.process.stderr.read()
+        return json.loads(line)
 
     def stop(self, how=signal.SIGTERM):
         if self.result is None:
