@@ -118,6 +118,7 @@ cdef void _take_options(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     else:
         t.rcv_wscale = 0
         t.snd_wscale = 0
+        t.rcv_buf = min(t.rcv_buf, <uint32_t>65535)   # more cannot be offered
     if seg.opts & OPT_TS and s.conf.timestamps:
         t.flags |= TF_TS
         t.ts_recent = seg.ts_val
