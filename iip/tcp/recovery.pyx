@@ -41,11 +41,11 @@ cdef inline void _forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:
 
 
 cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 5681 §3.2 step 2; RFC 6675 §5 step 4."""
+    """RFC 5681 §3.2 step 2, without what limited transmit let out beyond the window; RFC 6675 §5 step 4."""
     count(s.counters, tcp_fast_retransmits)
     t.flags |= TF_RECOVERY | TF_RTX_NOW
     t.recover = t.snd_nxt
-    t.ssthresh = t.cc.on_loss(s, t, t.snd_nxt - t.snd_una)
+    t.ssthresh = t.cc.on_loss(s, t, min(t.snd_nxt - t.snd_una, t.cwnd))
     t.cwnd = t.ssthresh
 
 
