@@ -7,8 +7,8 @@ from iip.net.state cimport Net, NetEvent
 from iip.net.types cimport Addr
 from iip.tcp.tcb cimport Tcb, Tcp
 
-cdef enum:
-    API_VERSION = 1               # bumped with every change of what is declared here
+cpdef enum:                       # iip.engine.API_VERSION in Python: of the engine at hand
+    API_VERSION = 1               # bumped with every change of what extensions see through iip/__init__.pxd
 
 
 cdef struct SynInfo:

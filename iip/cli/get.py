@@ -72,6 +72,7 @@ class _Fetcher(Handler):
                 elif isinstance(event, self.h11.ConnectionClosed):
                     return
         except self.h11.RemoteProtocolError as error:
+            error.__traceback__ = None        # see iip.apps.http
             self.problem = self.problem or f"the server does not speak HTTP/1.1 correctly: {error}"
             conn.abort()
 
@@ -84,8 +85,8 @@ class _Nowhere:
 @click.command()
 @click.argument("url")
 @device_options
-@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json the body is "
-              "only counted and hashed unless this is given.")
+@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json it is "
+              "only counted and hashed without this.")
 @click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds for all of it.")
 @json_option
 @errors

@@ -14,13 +14,13 @@ _INBOUND, _OUTBOUND = 1, 2
 
 def _block(kind, body):
     """A block of a pcapng file; `body` is padded."""
-    body += bytes(-len(body) % 4)
+    body += bytes(-len(body) & 3)
     total = len(body) + 12
     return struct.pack("<II", kind, total) + body + struct.pack("<I", total)
 
 
 def _option(code, value):
-    return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
+    return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) & 3)
 
 
 cdef class Capture(Driver):
@@ -76,7 +76,7 @@ cdef class Capture(Driver):
         return got
 
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
-        # before the driver has them, since it may free them at once; what it refuses is written when it is offered again
+        # copied before the driver has them, since it may free them at once
         cdef int i, taken = 0
         for i in range(n):
             with gil:
@@ -102,7 +102,7 @@ cdef class Capture(Driver):
             return
         kept = frame[:self.snaplen] if self.snaplen else frame
         body = struct.pack("<IIIII", 0, at >> 32, at & 0xFFFFFFFF, len(kept), len(frame))
-        body += kept + bytes(-len(kept) % 4) + _option(2, struct.pack("<I", direction)) + _option(0, b"")
+        body += kept + bytes(-len(kept) & 3) + _option(2, struct.pack("<I", direction)) + _option(0, b"")
         try:
             self.file.write(_block(6, body))
             self.packets += 1

@@ -6,6 +6,8 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface
 
 from iip.errors import DriverError
 
@@ -83,8 +85,8 @@ def _explain(kind: str, name: str, error: OSError, exists: bool, queues: int) ->
         return f"{kind}: device {name!r} is busy; choose another name"
     if error.errno == errno.EINVAL and exists:
         multi = "with" if queues > 1 else "without"
-        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, or "
-                f"for a TUN or TAP device the driver (Tap or Tun) and number of queues that it was made for")
+        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, "
+                f"or for a TUN or TAP device the driver (Tap or Tun) and number of queues that it was made for")
     return f"{kind}: cannot attach to {name!r}: {error.strerror}"
 
 
@@ -96,14 +98,14 @@ def _ifreq(name: str, request: int, payload: bytes) -> bytes:
 
 
 def get_mtu(name: str) -> int:
-    return struct.unpack_from("i", _ifreq(name, _SIOCGIFMTU, b""))[0]
+    return int(struct.unpack_from("i", _ifreq(name, _SIOCGIFMTU, b""))[0])
 
 
 def set_mtu(name: str, mtu: int) -> None:
     try:
         _ifreq(name, _SIOCSIFMTU, struct.pack("i", mtu))
     except PermissionError:
-        raise DriverError(f"mtu={mtu}: no permission to change the MTU of {name}; run as root, or set it beforehand "
+        raise DriverError(f"mtu={mtu}: no permission to change that of {name}; run as root, or set it beforehand "
                           f"with `sudo ip link set {name} mtu {mtu}` and leave mtu out here") from None
     except OSError as error:
         raise DriverError(f"mtu={mtu}: {name} does not take it ({error.strerror}); use a smaller one") from None
@@ -120,7 +122,7 @@ def bring_up(name: str) -> None:
                           f"`sudo ip link set {name} up`") from None
 
 
-def add_host_addresses(name: str, addresses) -> None:
+def add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
     """Give the kernel's end of the device its addresses (interface notation); needs pyroute2."""
     try:
         from pyroute2 import IPRoute
@@ -131,7 +133,7 @@ def add_host_addresses(name: str, addresses) -> None:
     with IPRoute() as ipr:
         index = ipr.link_lookup(ifname=name)[0]
         for interface in addresses:
-            settings = {"family": socket.AF_INET if interface.version == 4 else socket.AF_INET6}
+            settings: dict[str, int] = {"family": socket.AF_INET if interface.version == 4 else socket.AF_INET6}
             if interface.version == 6:
                 # nobody else is on this link, so no need to wait for the conflict check
                 settings["flags"] = _IFA_F_NODAD

@@ -290,8 +290,11 @@ cdef bint _may_report(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t
 cdef bint _take_token(Net* net) noexcept nogil:
     """A token bucket: `icmp_rate` per second, in bursts of up to a twentieth of that, or ten."""
     cdef double burst = min(net.icmp_rate, max(net.icmp_rate / 20, 10.0))
-    net.icmp_tokens = min(burst, net.icmp_tokens + <double>(net.now - net.icmp_filled_at) * 1e-9 * net.icmp_rate)
-    net.icmp_filled_at = net.now
+    if net.now > net.icmp_filled_at:
+        net.icmp_tokens = min(burst, net.icmp_tokens
+                              + (<double>net.now - <double>net.icmp_filled_at) * 1e-9 * net.icmp_rate)
+        net.icmp_filled_at = net.now
+    net.icmp_tokens = min(burst, net.icmp_tokens)
     if net.icmp_tokens < 1:
         return False
     net.icmp_tokens -= 1

@@ -35,7 +35,7 @@ cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t field, edge
     if offered < 0:
         offered = 0
-    if free_ >= <uint32_t>offered + min(t.rcv_buf // 2, t.mss):
+    if free_ >= <uint32_t>offered + max(min(t.rcv_buf // 2, t.mss), <uint32_t>1 << t.rcv_wscale):
         field = free_ >> t.rcv_wscale
     else:
         field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
@@ -88,17 +88,25 @@ cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
     return 4 + 8 * n
 
 
+cdef inline uint32_t _room(Tcb* t) noexcept nogil:
+    """Bytes of payload and options in a packet of the path MTU."""
+    return t.flow.mtu - TCP_HEADER - (20 if t.flow.version == 4 else 40)
+
+
 cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil:
     """Put the TCP header in front of packet `p`, which holds the payload, and send it."""
     cdef Packet* k = pkt(s.pool, p)
     cdef uint8_t options[40]
-    cdef uint32_t header = TCP_HEADER, sack = 0
+    cdef uint32_t header = TCP_HEADER, sack = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
     if t.flags & TF_TS:
         header += 12
     if unlikely(t.ooo_head != NIL) and t.flags & TF_SACK:
         sack = _sack_option(s, t, options)
+        if k.total_len + header - TCP_HEADER + sack > _room(t):
+            sack = 0              # a full segment has no room for blocks: an ACK of its own brings them
+            owed = t.flags & (TF_ACK_NOW | TF_ACK_LATER)
     pkt_push(k, header + sack)
     h = pkt_data(k)
     tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + sack, flags, wnd)
@@ -106,7 +114,9 @@ cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcep
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(sack != 0):
         _copy(h + header, options, sack)
-    return _hand_down(s, t, p)
+    _hand_down(s, t, p)
+    t.flags |= owed
+    return True
 
 
 cdef void _copy(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil:
@@ -463,7 +473,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
                 return n
             if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
                 return 0
-        elif n < t.max_wnd // 2 and n < t.mss:
+        elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
     return n
 
@@ -583,7 +593,8 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
             return False
         _start_persist(s, t)
     if unlikely(t.flags & TF_PROBE):
-        if not _send_control(s, t, t.snd_una - 1, TH_ACK):
+        # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
+        if t.snd_nxt == t.snd_una and not _send_control(s, t, t.snd_una - 1, TH_ACK):
             return False
         t.flags &= ~<uint32_t>TF_PROBE
     return _owed_ack(s, t)
