@@ -108,8 +108,8 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         with requests:
             run(engine, duration=duration, stop=stop)
         connections = len(engine.connections())
-        result = {"seconds": time.monotonic() - start, "connections_open": connections}
-        result["counters"] = nonzero(engine.stats())
+        counters = nonzero(engine.stats())
+        result = {"seconds": time.monotonic() - start, "connections_open": connections, "counters": counters}
     finally:
         pool = engine.pool
         engine.close()
@@ -117,7 +117,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
     if as_json:
         emit(result, True, "")
     else:
-        statistics_table(result["counters"], "counters")
+        statistics_table(counters, "counters")
         click.echo(f"{connections} connections aborted, {result['packets_in_use']} packets left in use", err=True)
     if result["packets_in_use"]:
         raise SystemExit(1)
