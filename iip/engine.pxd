@@ -63,6 +63,7 @@ cdef class Engine:
     cdef uint32_t* rx
     cdef int burst
     cdef bint closed
+    cdef bint running                      # inside `run`, so perhaps in a callback
     cdef public object error               # first exception of a Python callback in this run
     cdef uint32_t current                  # packet whose payload is being delivered, or NIL
     # -- the calls of a native application; nogil, from callbacks or between runs

@@ -28,7 +28,7 @@ cdef class PingPongClient(NativeHandler):
     cdef bytes request
     cdef const uint8_t* request_data
     cdef int64_t now
-    cdef bint running
+    cdef public bint running
     cdef readonly Histogram latency
     cdef readonly uint32_t connected
     cdef readonly uint32_t closed
@@ -40,7 +40,7 @@ cdef class BulkSource(NativeHandler):
     cdef object pattern
     cdef uint32_t owner           # the pattern, lent to the engine's pool
     cdef uint32_t period
-    cdef bint running
+    cdef public bint running
     cdef readonly uint32_t connected
     cdef readonly uint32_t closed
     cdef readonly uint64_t sent

@@ -36,14 +36,16 @@ cdef class Histogram:
     def percentile(self, p):
         """The value below or at which `p` percent of the values are (middle of its bucket); None if there is none."""
         cdef uint64_t wanted, seen = 0
-        cdef uint32_t i, power
+        cdef uint32_t i = 0, power
         if self.total == 0:
             return None
-        wanted = max(1, <uint64_t>(self.total * (p / 100.0) + 0.999999))
-        for i in range(BUCKETS):
+        wanted = <uint64_t>(self.total * (p / 100.0) + 0.999999)
+        wanted = wanted if wanted else 1
+        while True:
             seen += self.counts[i]
-            if seen >= wanted:
+            if seen >= wanted or i == <uint32_t>BUCKETS - 1:
                 break
+            i += 1
         power = i >> SUB_BITS
         if power <= 1:
             return float(i)

@@ -73,6 +73,7 @@ class _Fetcher(Handler):
                 elif isinstance(event, self.h11.ConnectionClosed):
                     return
         except self.h11.RemoteProtocolError as error:
+            error.__traceback__ = None        # see iip.apps.http
             self.problem = self.problem or f"the server does not speak HTTP/1.1 correctly: {error}"
             conn.abort()
 

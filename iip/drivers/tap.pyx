@@ -25,6 +25,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void* buf, size_t n)
+    int posix_close "close"(int fd)
 
 cdef extern from *:
     """
@@ -82,7 +83,7 @@ cdef class TunTap(Driver):
 
     def __dealloc__(self):
         if self.fd >= 0:
-            os.close(self.fd)
+            posix_close(self.fd)
 
     def attach(self, PacketPool pool not None):
         link = ETHERNET if self.medium == "ethernet" else 0

@@ -20,20 +20,16 @@ from iip.wire.icmp cimport ICMP4_TIME_EXCEEDED, ICMP6_TIME_EXCEEDED, TIME_EXCEED
 from iip.wire.ipv4 cimport IP4_HLEN, IP4_MF, IP4_OFFSET, ip4_frag, ip4_sum20, ip4_total_len, ip_version
 from iip.wire.ipv6 cimport IP6_HLEN, ip6_class, ip6_hops, ip6_next, ip6_payload_len
 
-cdef enum:
-    L4_HEADER = 60                # bytes of a transport header that must be in one piece
-
-
 cdef inline bint _plain_length(Packet* k, uint32_t total, uint32_t hlen) noexcept nogil:
-    """Whether the packet is one piece of at least `total` bytes, or its headers are in the first; cuts off
-    link padding."""
+    """Whether the packet is one piece of at least `total` bytes, or a chain of exactly that many; cuts off link
+    padding. The transport sees to its own header."""
     if likely(k.next == NIL):
         if unlikely(total > k.len):
             return False
         k.len = total
         k.total_len = total
         return True
-    return total == k.total_len and k.len >= hlen + L4_HEADER
+    return total == k.total_len and k.len >= hlen
 
 
 cdef inline bint _plain4(Net* net, Packet* k, IpRx* rx) noexcept nogil:

@@ -133,7 +133,7 @@ cdef list _interfaces(Net* net, object config):
 
 cdef int _set_addresses(Net* net, list interfaces) except -1:
     cdef NetAddr* a
-    cdef Addr group
+    cdef Addr group, own
     for interface in interfaces:
         a = &net.addrs[net.n_addrs]
         net.n_addrs += 1
@@ -151,8 +151,8 @@ cdef int _set_addresses(Net* net, list interfaces) except -1:
     address_table_build(net)
     for interface in interfaces:
         if interface.version == 6:
-            addr_of(&group, interface.ip)
-            solicited_node(&group, &group)
+            addr_of(&own, interface.ip)
+            solicited_node(&group, &own)
             net_join(net, &group)
     return 0
 

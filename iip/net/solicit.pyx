@@ -38,14 +38,16 @@ cdef int arp_send(Net* net, uint16_t op, const uint8_t* sender_ip, const uint8_t
 
 
 cdef void solicited_node(Addr* group, const Addr* a) noexcept nogil:
-    """The solicited-node group of an IPv6 address (RFC 4291 §2.7.1)."""
+    """The solicited-node group of an IPv6 address (RFC 4291 §2.7.1); both may be the same."""
     cdef uint8_t* p = <uint8_t*>group
+    cdef uint8_t low[3]
+    memcpy(low, <const uint8_t*>a + 13, 3)
     memset(p, 0, 16)
     p[0] = 0xFF
     p[1] = 0x02
     p[11] = 0x01
     p[12] = 0xFF
-    memcpy(p + 13, <const uint8_t*>a + 13, 3)
+    memcpy(p + 13, low, 3)
 
 
 cdef int nd_solicit(Net* net, const Addr* src, const Addr* target, const uint8_t* dst_mac) noexcept nogil:

@@ -69,6 +69,7 @@ cdef struct Flow:
     Addr src
     Addr dst
     uint32_t neigh                # neighbour entry of the next hop; NIL on a bare-IP medium
+    uint32_t pseudo               # checksum over both addresses, the constant part of the pseudo-header
     uint32_t route_gen            # stale when it differs from Net.route_gen: routed again on the next send
     uint16_t mtu                  # path MTU, bytes
     uint8_t version               # 4 or 6

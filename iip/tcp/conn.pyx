@@ -3,6 +3,7 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
+from iip.net.types cimport CAP_SG
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update
@@ -32,9 +33,10 @@ cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil:
     return <uint32_t>(s.now // 4000) + <uint32_t>_keyed(t, s.isn_key[0], s.isn_key[1])
 
 
-cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil:
-    """A connection in CLOSED with a route, in the table. NULL (counted) when every slot is taken; the oldest
-    in TIME-WAIT gives way."""
+cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
+                   int* error) noexcept nogil:
+    """A connection in CLOSED with a route, in the table. NULL with a verdict (not counted) in `error` when every
+    slot is taken (the oldest in TIME-WAIT gives way) or there is no route."""
     cdef int64_t i = slab_alloc(s.tcbs)
     cdef Tcb* t
     if i < 0 and s.tw_head != NIL:
@@ -42,7 +44,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
         conn_release(s, tcb(s, s.tw_head))
         i = slab_alloc(s.tcbs)
     if i < 0:
-        count(s.counters, tcp_table_full)
+        error[0] = tcp_table_full
         return NULL
     t = tcb(s, <uint32_t>i)
     memset(t, 0, sizeof(Tcb))
@@ -61,12 +63,13 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.snd_buf = s.conf.send_buffer
     t.last_rx = t.last_tx = s.now
     t.cc = s.conf.cc
-    t.challenge_at = -TIMER_OFF
+    t.challenge_at = -1           # never
     if not s.conf.nagle:
         t.flags |= TF_NODELAY
     if s.conf.keepalive:
         t.flags |= TF_KEEPALIVE
-    if net_route(s.net, &t.flow) != ok:
+    error[0] = net_route(s.net, &t.flow)
+    if error[0] != ok:
         slab_free(s.tcbs, t.id)
         return NULL
     t.iss = conn_isn(s, t)
@@ -93,6 +96,8 @@ cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
         mss = min(mss, s.conf.mss)
     if t.flags & TF_TS:
         mss -= TIMESTAMP_OPTION
+    if not s.net.caps & CAP_SG:   # a segment is then one piece
+        mss = min(mss, s.pool.cell_size - s.pool.headroom)
     t.mss = max(mss, <uint32_t>MIN_MSS)
 
 

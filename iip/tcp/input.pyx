@@ -1,10 +1,10 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_linearize, pkt_pull, pkt_trim_head
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull, pkt_trim_head
 from iip.net.checksum cimport net_rx_l4_checksum_ok
-from iip.net.output cimport net_confirm
-from iip.net.route cimport net_route
+from iip.net.link cimport net_pullup
+from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.conn cimport (
     conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,
@@ -23,6 +23,7 @@ from iip.wire.tcp cimport *
 
 cdef enum:
     FAST_FLAGS = TH_FIN | TH_SYN | TH_RST | TH_ACK | TH_URG
+    ISS_STEP = 65536              # beyond the previous incarnation's sequence numbers
 
 cdef int64_t PAWS_AGE = 24 * 86400 * <int64_t>1000000000      # RFC 7323 §5.5
 cdef int64_t CHALLENGE_INTERVAL = 1000000                     # one per connection and ms, RFC 5961 §7
@@ -30,19 +31,25 @@ cdef int64_t CHALLENGE_INTERVAL = 1000000                     # one per connecti
 
 # -- parsing -----------------------------------------------------------------------------------------------
 
+cdef int _pull_up(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
+    """The header is spread over pieces, or claims more than there is: bring it together and parse again."""
+    cdef uint32_t have = min(rx.l4_len, 60), i = net_pullup(s.net, rx.pkt, rx.l4_off + have)
+    if i == NIL:
+        return tcp_rx_no_buffer
+    rx.pkt = i
+    if (pkt_data(pkt(s.pool, i))[rx.l4_off + 12] >> 4) * 4 > have:
+        return tcp_bad_header
+    return _parse(s, rx, seg)
+
+
 cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """Header and options, bounds and checksum. Afterwards the packet's data is the payload."""
     cdef Packet* k = pkt(s.pool, rx.pkt)
     cdef const uint8_t* p
-    cdef uint32_t i
     if unlikely(rx.l4_len < TCP_HEADER):
         return tcp_bad_header
-    if unlikely(k.next != NIL) and k.len < rx.l4_off + min(rx.l4_len, 60):
-        i = pkt_linearize(s.pool, rx.pkt)
-        if i == NIL:
-            return tcp_rx_no_buffer
-        rx.pkt = i
-        k = pkt(s.pool, i)
+    if unlikely(k.len < rx.l4_off + TCP_HEADER or k.len < rx.l4_off + (pkt_data(k)[rx.l4_off + 12] >> 4) * 4):
+        return _pull_up(s, rx, seg)
     p = pkt_data(k) + rx.l4_off
     tcp_parse_header(p, seg)
     if unlikely(seg.header < TCP_HEADER or seg.header > rx.l4_len):
@@ -77,7 +84,7 @@ cdef void _owe_ack(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef int _challenge(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil:
     """RFC 5961: answer with an ACK, not more often than the limit, and drop."""
-    if s.now - t.challenge_at >= CHALLENGE_INTERVAL or t.challenge_at < 0:
+    if t.challenge_at < 0 or s.now - t.challenge_at >= CHALLENGE_INTERVAL:
         t.challenge_at = s.now
         count(s.counters, tcp_challenge_ack)
         _owe_ack(s, t)
@@ -144,14 +151,19 @@ cdef inline bint _listening(Tcp* s, uint16_t port) noexcept nogil:
     return (s.listening[port >> 6] >> (port & 63)) & 1 or s.listening[0] & 1
 
 
-cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
-    """A SYN for a port that listens: half open until the application has decided and the peer answered."""
+cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used) noexcept nogil:
+    """A SYN for a port that listens: half open until the application has decided and the peer answered. `reuse`:
+    sequence numbers up to `used` belong to the previous incarnation."""
     cdef Tcb* t
+    cdef int verdict
     if s.n_half_open >= s.conf.max_half_open:
         return _drop(s, seg, tcp_half_open_full)
-    t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport)
+    t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport, &verdict)
     if t == NULL:
-        return _drop(s, seg, tcp_table_full)
+        return _drop(s, seg, verdict)
+    if reuse and seq_leq(t.iss, used):
+        t.iss = used + ISS_STEP
+        t.snd_una = t.snd_nxt = t.recover = t.iss
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1
@@ -166,7 +178,7 @@ cdef int _input_no_connection(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
         return _drop(s, seg, tcp_no_connection)
     if _listening(s, seg.dport):
         if seg.flags & (TH_SYN | TH_ACK | TH_FIN) == TH_SYN:
-            return _input_listen(s, rx, seg)
+            return _input_listen(s, rx, seg, False, 0)
         if not seg.flags & TH_ACK:
             return _drop(s, seg, tcp_bad_flags)
     tcp_send_rst_for(s, rx, seg)
@@ -213,6 +225,7 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
 cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """RFC 9293 §3.10.7.4 with RFC 1337 (RST ignored) and RFC 6191 (a new SYN may reuse the connection)."""
     cdef bint newer
+    cdef uint32_t used
     if seg.flags & TH_RST:
         return _drop(s, seg, tcp_rst_in)
     if seg.flags & (TH_SYN | TH_ACK) == TH_SYN and _listening(s, seg.dport):
@@ -222,10 +235,13 @@ cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil
             newer = seq_gt(seg.seq, t.rcv_nxt)
         if newer:
             count(s.counters, tcp_time_wait_reused)
+            used = t.snd_nxt
             conn_release(s, t)
-            return _input_listen(s, rx, seg)
+            return _input_listen(s, rx, seg, True, used)
     if seg.flags & TH_FIN:
         t.t_idle = s.now + s.conf.time_wait
+    elif seg.len == 0 and seg.seq == t.rcv_nxt and not seg.flags & TH_SYN:
+        return _drop(s, seg, tcp_old_duplicate)   # a bare ACK: two of us would answer each other for ever
     _owe_ack(s, t)
     return _drop(s, seg, tcp_old_duplicate)
 
@@ -337,8 +353,18 @@ cdef bint _after_our_fin(Tcp* s, Tcb* t) noexcept nogil:
     return False
 
 
+cdef inline bint _is_crossed_syn(Tcb* t, Segment* seg) noexcept nogil:
+    """Simultaneous open: the SYN-ACK of a peer whose SYN we have."""
+    return (not t.flags & TF_PASSIVE and seg.flags & (TH_SYN | TH_ACK | TH_RST) == TH_SYN | TH_ACK
+            and seg.seq == t.irs and seg.ack == t.snd_nxt)
+
+
 cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     cdef int verdict
+    if unlikely(t.state == SYN_RCVD) and _is_crossed_syn(t, seg):
+        seg.flags &= ~<uint8_t>TH_SYN
+        seg.seq += 1
+        seg.wnd >>= t.snd_wscale  # never scaled in a SYN (RFC 7323 §2.2)
     if unlikely(_paws_rejects(s, t, seg)):
         return _unacceptable(s, t, seg, tcp_paws)
     if unlikely(not _acceptable(t, seg)):
@@ -346,6 +372,9 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
     if unlikely(seg.flags & TH_RST):
         return _input_rst(s, t, seg)
     if unlikely(seg.flags & TH_SYN):
+        if t.state == SYN_RCVD and t.flags & TF_PASSIVE:
+            conn_close(s, t, CLOSE_RESET)         # back to LISTEN
+            return _drop(s, seg, tcp_syn_in_window)
         return _challenge(s, t, seg, tcp_syn_in_window)
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
@@ -392,7 +421,7 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    if t.flags & TF_TS:
+    if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now
     if seg.ack != t.snd_una:
@@ -434,8 +463,9 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
 # -- ICMP --------------------------------------------------------------------------------------------------
 
 cdef void _path_mtu(Tcp* s, Tcb* t, uint32_t mtu) noexcept nogil:
-    """The network layer has noted the new path MTU: take it over (RFC 1191 §6, RFC 8201 §5)."""
+    """Note the new path MTU and take it over (RFC 1191 §6, RFC 8201 §5)."""
     cdef uint32_t before = t.mss
+    net_pmtu_update(s.net, &t.flow.dst, mtu)
     net_route(s.net, &t.flow)
     conn_route_options(s, t)
     if t.mss < before:

@@ -13,7 +13,7 @@ from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, count_n, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
+    count, count_n, neighbour_table_full, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
     tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
@@ -29,19 +29,23 @@ cdef enum:
 
 cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     """The window field to send, scaled; moves `rcv_adv`. The right edge never moves back, and forward only by
-    a worthwhile step (RFC 9293 §3.8.6.2.2)."""
+    a worthwhile step (RFC 9293 §3.8.6.2.2). What scaling cuts off is rounded up as long as the buffer has room."""
     cdef uint32_t free_ = t.rcv_buf - t.rcv_buffered if t.rcv_buffered < t.rcv_buf else 0
     cdef int32_t offered = seq_diff(t.rcv_adv, t.rcv_nxt)
-    cdef uint32_t field
+    cdef uint32_t field, edge
     if offered < 0:
         offered = 0
-    if free_ >= <uint32_t>offered + min(t.rcv_buf // 2, t.mss):
+    if free_ >= <uint32_t>offered + max(min(t.rcv_buf // 2, t.mss), <uint32_t>1 << t.rcv_wscale):
         field = free_ >> t.rcv_wscale
     else:
         field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
+        if unlikely(field << t.rcv_wscale > free_):
+            field = free_ >> t.rcv_wscale
     if field > 65535:
         field = 65535
-    t.rcv_adv = t.rcv_nxt + (field << t.rcv_wscale)
+    edge = t.rcv_nxt + (field << t.rcv_wscale)
+    if likely(seq_lt(t.rcv_adv, edge)):
+        t.rcv_adv = edge
     return field
 
 
@@ -84,17 +88,25 @@ cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
     return 4 + 8 * n
 
 
+cdef inline uint32_t _room(Tcb* t) noexcept nogil:
+    """Bytes of payload and options in a packet of the path MTU."""
+    return t.flow.mtu - TCP_HEADER - (20 if t.flow.version == 4 else 40)
+
+
 cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil:
     """Put the TCP header in front of packet `p`, which holds the payload, and send it."""
     cdef Packet* k = pkt(s.pool, p)
     cdef uint8_t options[40]
-    cdef uint32_t header = TCP_HEADER, sack = 0
+    cdef uint32_t header = TCP_HEADER, sack = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
     if t.flags & TF_TS:
         header += 12
     if unlikely(t.ooo_head != NIL) and t.flags & TF_SACK:
         sack = _sack_option(s, t, options)
+        if k.total_len + header - TCP_HEADER + sack > _room(t):
+            sack = 0              # a full segment has no room for blocks: an ACK of its own brings them
+            owed = t.flags & (TF_ACK_NOW | TF_ACK_LATER)
     pkt_push(k, header + sack)
     h = pkt_data(k)
     tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + sack, flags, wnd)
@@ -102,7 +114,9 @@ cdef bint _send(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcep
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(sack != 0):
         _copy(h + header, options, sack)
-    return _hand_down(s, t, p)
+    _hand_down(s, t, p)
+    t.flags |= owed
+    return True
 
 
 cdef void _copy(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil:
@@ -459,7 +473,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
                 return n
             if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
                 return 0
-        elif n < t.max_wnd // 2 and n < t.mss:
+        elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
     return n
 
@@ -579,7 +593,8 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
             return False
         _start_persist(s, t)
     if unlikely(t.flags & TF_PROBE):
-        if not _send_control(s, t, t.snd_una - 1, TH_ACK):
+        # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
+        if t.snd_nxt == t.snd_una and not _send_control(s, t, t.snd_una - 1, TH_ACK):
             return False
         t.flags &= ~<uint32_t>TF_PROBE
     return _owed_ack(s, t)
@@ -587,9 +602,15 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
-    if unlikely(t.flow.route_gen != s.net.route_gen) and net_route(s.net, &t.flow) != ok and t.state != CLOSED:
-        conn_close(s, t, CLOSE_UNREACHABLE)
-        return
+    cdef int verdict
+    if unlikely(t.flow.route_gen != s.net.route_gen) and t.state != CLOSED:
+        verdict = net_route(s.net, &t.flow)
+        if verdict == neighbour_table_full:       # for the moment
+            mark_dirty(s, t)
+            return
+        if verdict != ok:
+            conn_close(s, t, CLOSE_UNREACHABLE)
+            return
     if likely(t.state >= ESTABLISHED):
         done = _flush_open(s, t)
     elif t.state == CLOSED:

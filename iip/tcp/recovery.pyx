@@ -6,8 +6,9 @@ SACK blocks and duplicate ACKs mark them; the output phase sends again what is m
 from libc.stdint cimport int32_t, int64_t
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
+from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport mark_dirty, mark_ready
-from iip.tcp.rtt cimport rtt_sample
+from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_rto_expired
@@ -61,10 +62,12 @@ cdef void _leave_recovery(Tcb* t) noexcept nogil:
 # -- new acknowledgements ----------------------------------------------------------------------------------
 
 cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
-    """Free the records below `ack`. The send time of the newest of them that was sent only once, or -1."""
+    """Free the records below `ack`. The send time of the newest of them, or -1 if that says nothing about the
+    round trip (Karn: RFC 6298 §3)."""
     cdef uint32_t i = t.rtx_head, n, following
     cdef Packet* k
     cdef int64_t sent_at = -1
+    cdef bint ambiguous = False
     while i != NIL:
         k = pkt(s.pool, i)
         n = rec_space(k)
@@ -76,8 +79,9 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
                 k.seq = ack
             break
         _forget_marks(t, k, n)
-        if not k.flags & REC_EVER_RETRANS:
-            sent_at = k.sent_at
+        if unlikely(k.flags & (REC_EVER_RETRANS | REC_SACKED)):
+            ambiguous = True      # sent twice, or arrived before what this ACK waited for
+        sent_at = k.sent_at
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
         following = k.qnext
@@ -92,7 +96,7 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
     else:
         pkt(s.pool, i).qprev = NIL
         t.stalled_since = pkt(s.pool, i).first_sent_at
-    return sent_at
+    return -1 if ambiguous else sent_at
 
 
 cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at) noexcept nogil:
@@ -104,6 +108,8 @@ cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at) noexcep
         ms = seq_diff(s.ts_now + t.ts_offset, seg.ts_ecr)
         if ms >= 0:
             rtt_sample(s, t, <int64_t>ms * 1000000)
+    else:                         # the backed-off RTO stays until there is a sample (RFC 6298 §5)
+        t.rto = rto_backed_off(s, t)
 
 
 cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nogil:
@@ -113,6 +119,13 @@ cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nog
         pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
         _mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
         t.flags |= TF_RTX_NOW
+
+
+cdef inline void _bound_sacked(Tcb* t) noexcept nogil:
+    """Without SACK `sacked` counts duplicate ACKs: an estimate, which must not exceed what is in flight."""
+    cdef uint32_t out = t.snd_nxt - t.snd_una
+    if t.sacked + t.lost > out:
+        t.sacked = out - t.lost
 
 
 cdef void _ack_in_recovery(Tcp* s, Tcb* t, Segment* seg, uint32_t acked) noexcept nogil:
@@ -130,6 +143,7 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     cdef bint fin_before = t.flags & TF_FIN_ACKED
     cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack)
     t.snd_una = seg.ack
+    net_confirm(s.net, &t.flow)
     _measure(s, t, seg, sent_at)
     t.backoff = 0
     t.probes = 0
@@ -150,6 +164,8 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         if t.flags & TF_LOSS and not t.flags & TF_RECOVERY:
             t.cc.on_ack(s, t, acked, in_flight + t.mss)
         _ack_in_recovery(s, t, seg, acked)
+        if not t.flags & TF_SACK:
+            _bound_sacked(t)
     t.flags &= ~<uint32_t>(TF_CWND_LIMITED | TF_PERSIST)
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
@@ -284,5 +300,7 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
         if k.total_len > t.mss:
             _mark_lost(s, t, i, k)
         i = k.qnext
+    if not t.flags & TF_SACK:
+        _bound_sacked(t)
     t.flags |= TF_RTX_NOW
     mark_dirty(s, t)

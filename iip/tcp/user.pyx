@@ -10,7 +10,7 @@ from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dir
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
-from iip.verdict cimport count, ok, tcp_active_opens, tx_no_buffer
+from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
 from iip.wire.rng cimport siphash_words
 from iip.wire.seq cimport seq_diff
 
@@ -41,6 +41,7 @@ cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lpor
     """OPEN, active: SYN-SENT. `local` all zero: chosen by the route; `lport` 0: chosen. NULL sets `error`."""
     cdef Flow flow
     cdef Tcb* t
+    cdef int verdict
     flow.src = local[0]
     flow.dst = remote[0]
     flow.tos = 0
@@ -59,8 +60,9 @@ cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lpor
     if demux_lookup(s, &flow.src, remote, lport, rport) != NULL:
         return NULL
     error[0] = OPEN_NO_ROOM
-    t = conn_new(s, &flow.src, remote, lport, rport)
+    t = conn_new(s, &flow.src, remote, lport, rport, &verdict)
     if t == NULL:
+        count(s.counters, verdict)
         return NULL
     error[0] = OPEN_OK
     count(s.counters, tcp_active_opens)
@@ -78,6 +80,7 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
         t.flags |= TF_ASKED | TF_SEND_SYN
         mark_dirty(s, t)
     else:
+        count(s.counters, tcp_not_accepted)
         t.flags |= TF_SEND_RST
         t.snd_nxt = 0             # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
         conn_close(s, t, CLOSE_REJECTED)
