@@ -177,8 +177,8 @@ class Config:
         """Drivers that receive into one cell need cells that hold a whole frame."""
         need = self.mtu + 18 + self.headroom
         if not chains and need > self.packet_size:
-            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} bytes "
-                              f"of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
+            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} "
+                              f"bytes of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
 
     def _check_tcp(self) -> None:
         if self.rto_min > self.rto_max:

@@ -51,7 +51,14 @@ class Engine(CoreEngine):
         dont_fragment: bool = False,
     ) -> bool: ...
     def ping(
-        self, address: _Address, ident: int, seq: int, data: Buffer = b"", *, source: _Address | None = None, ttl: int = 0
+        self,
+        address: _Address,
+        ident: int,
+        seq: int,
+        data: Buffer = b"",
+        *,
+        source: _Address | None = None,
+        ttl: int = 0,
     ) -> bool: ...
     def arp_request(self, address: _Address) -> bool: ...
     def join(self, group: _Address) -> None: ...

@@ -26,8 +26,8 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
 
     handlers = bench_python if handler == "python" else bench
     client = handlers.PingPongClient(size, connections)
-    pair = Pair(client, handlers.PingPongServer(), connections=connections, packets=4096 + 4 * connections * (size // 1400 + 1),
-                send_buffer=max(1 << 20, 2 * size), **link)
+    pair = Pair(client, handlers.PingPongServer(), connections=connections,
+                packets=4096 + 4 * connections * (size // 1400 + 1), send_buffer=max(1 << 20, 2 * size), **link)
     pair.connect(connections)
     wait_for(lambda s: client.run(pair.client, pair.server, s), lambda: client.connected == connections,
              "the connections were not established within 5 s")
