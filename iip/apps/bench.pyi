@@ -11,6 +11,7 @@ class Histogram:
 class PingPongServer(NativeHandler): ...
 
 class PingPongClient(NativeHandler):
+    running: bool
     @property
     def latency(self) -> Histogram: ...
     @property
@@ -25,6 +26,7 @@ class PingPongClient(NativeHandler):
     def finish(self) -> None: ...
 
 class BulkSource(NativeHandler):
+    running: bool
     @property
     def connected(self) -> int: ...
     @property
