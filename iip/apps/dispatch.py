@@ -15,10 +15,10 @@ class Dispatch(Handler):
     def open(self, engine):
         """Listen and bind on all ports, and tell the handlers their engine."""
         for port, app in self.tcp.items():
-            app.engine = engine
+            app.engine = engine  # type: ignore[attr-defined]
             engine.tcp_listen(port)
         for port, app in self.udp.items():
-            app.engine = engine
+            app.engine = engine  # type: ignore[attr-defined]
             engine.udp_bind(port)
 
     def _app(self, conn):

@@ -120,7 +120,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
     if as_json:
         emit(result, True, "")
     else:
-        statistics_table(result["counters"], "counters")
+        statistics_table(counters, "counters")
         click.echo(f"{connections} connections aborted, {result['packets_in_use']} packets left in use", err=True)
     if result["packets_in_use"]:
         raise SystemExit(1)
