@@ -7,7 +7,6 @@ import iip
 from iip.drivers import MemoryLink, Tap
 from iip.runtime.loop import run
 from iip.runtime.pair import run_pair
-
 from iip_echo import Echo
 
 
