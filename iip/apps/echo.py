@@ -1,6 +1,8 @@
 """The echo service (RFC 862), TCP and UDP."""
 from __future__ import annotations
 
+from typing import Any
+
 from iip import Connection, Datagram, Engine, Handler, Payload
 from iip.apps.pending import Pending
 
@@ -28,7 +30,8 @@ class Echo(Handler):
         self._flush(conn, conn.context)
 
     def udp_payload(self, datagram: Datagram) -> None:
-        self.engine.udp_send(datagram.data, datagram.source, datagram.source_port, datagram.destination_port)
+        data: Any = datagram.data
+        self.engine.udp_send(data, datagram.source, datagram.source_port, datagram.destination_port)
 
     def _flush(self, conn: Connection, state: _Echoing) -> None:
         sent = state.pending.flush(conn)

@@ -21,7 +21,7 @@ class _Fetcher(Handler):
     def __init__(self, host: str, target: str, sink: Any) -> None:
         import h11
 
-        self.h11 = h11
+        self.h11: Any = h11
         self.http = h11.Connection(h11.CLIENT)
         self.request = h11.Request(method="GET", target=target,
                                    headers=[("Host", host), ("User-Agent", "iip"), ("Connection", "close")])
@@ -81,6 +81,9 @@ class _Fetcher(Handler):
 class _Nowhere:
     def write(self, data: bytes) -> int:
         return len(data)
+
+    def close(self):
+        """Nothing to close."""
 
 
 @click.command()

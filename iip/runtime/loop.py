@@ -4,26 +4,18 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from threading import Event
+from typing import Literal
 
-if TYPE_CHECKING:
-    from iip import Engine
-
-
-class Flag(Protocol):
-    """What a `threading.Event` can do."""
-
-    def is_set(self) -> bool: ...
-
-
-Stop = Callable[[], object] | Flag | None
+from iip.facade import Engine
 
 _NOTICE = 100_000_000             # ns within which `stop` is noticed while nothing happens
 _FD_SETSIZE = 1024
 
 
-def run(engine: Engine, *, until: int | None = None, duration: float | None = None, stop: Stop = None,
-        clock: Callable[[], int] = time.monotonic_ns) -> str:
+def run(engine: Engine, *, until: int | None = None, duration: float | None = None,
+        stop: Event | Callable[[], object] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns) -> Literal["until", "stop"]:
     """Run `engine` in this thread, sleeping while there is nothing to do; why it ended: ``"until"`` or ``"stop"``.
 
     until: a time of `clock`, ns; duration: seconds from now; stop: a `threading.Event` or a callable, asked in
@@ -48,10 +40,8 @@ def run(engine: Engine, *, until: int | None = None, duration: float | None = No
         wait((min(wake) - clock()) / 1e9 if wake else None)
 
 
-def _asker(stop: Stop) -> Callable[[], object] | None:
-    if stop is None:
-        return None
-    return stop.is_set if hasattr(stop, "is_set") else stop
+def _asker(stop: Event | Callable[[], object] | None) -> Callable[[], object] | None:
+    return stop.is_set if isinstance(stop, Event) else stop
 
 
 def _waiter(fd: int | None) -> Callable[[float | None], None]:

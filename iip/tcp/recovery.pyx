@@ -41,11 +41,11 @@ cdef inline void _forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:
 
 
 cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 5681 §3.2 step 2; RFC 6675 §5 step 4."""
+    """RFC 5681 §3.2 step 2, without what limited transmit let out beyond the window; RFC 6675 §5 step 4."""
     count(s.counters, tcp_fast_retransmits)
     t.flags |= TF_RECOVERY | TF_RTX_NOW
     t.recover = t.snd_nxt
-    t.ssthresh = t.cc.on_loss(s, t, t.snd_nxt - t.snd_una)
+    t.ssthresh = t.cc.on_loss(s, t, min(t.snd_nxt - t.snd_una, t.cwnd))
     t.cwnd = t.ssthresh
 
 
@@ -100,16 +100,20 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
 
 
 cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at) noexcept nogil:
-    """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4)."""
+    """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4).
+
+    After a timeout the timestamp may be an earlier transmission's whose ACK was lost, and would measure our own
+    waiting: no sample then, and the RTO falls back to what it was. Without timestamps it stays backed off
+    until there is a sample (RFC 6298 §5)."""
     cdef int32_t ms
     if sent_at >= 0:
         rtt_sample(s, t, s.now - sent_at)
-    elif t.flags & TF_TS and seg.opts & OPT_TS and seg.ts_ecr:
+    elif not t.flags & TF_TS:
+        t.rto = rto_backed_off(s, t)
+    elif t.backoff == 0 and seg.opts & OPT_TS and seg.ts_ecr:
         ms = seq_diff(s.ts_now + t.ts_offset, seg.ts_ecr)
         if ms >= 0:
             rtt_sample(s, t, <int64_t>ms * 1000000)
-    else:                         # the backed-off RTO stays until there is a sample (RFC 6298 §5)
-        t.rto = rto_backed_off(s, t)
 
 
 cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nogil:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from iip.memory.pool import PacketPool
 
 from iip.drivers import DriverProbe, Tap, Tun, device
 from iip.errors import ConfigError, DriverError
+from iip.memory.pool import PacketPool
 
 pytestmark = pytest.mark.interop
 
