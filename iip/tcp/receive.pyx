@@ -137,7 +137,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
                 pkt_trim_tail(s.pool, packet, end - f.seq)
         if k.total_len == 0:
             pkt_free(s.pool, packet)
-        elif t.n_ooo >= s.conf.max_ooo:
+        elif t.n_ooo >= s.conf.max_ooo or not tcp_pool_spare(s):
             pkt_free(s.pool, packet)
             pkt_free(s.pool, rest)
             return tcp_ooo_full
