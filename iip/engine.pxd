@@ -7,8 +7,8 @@ from iip.net.state cimport Net, NetEvent
 from iip.net.types cimport Addr
 from iip.tcp.tcb cimport Tcb, Tcp
 
-cdef enum:
-    API_VERSION = 1               # bumped with every change of what is declared here
+cpdef enum:                       # iip.engine.API_VERSION in Python: of the engine at hand
+    API_VERSION = 1               # bumped with every change of what extensions see through iip/__init__.pxd
 
 
 cdef struct SynInfo:
@@ -63,6 +63,7 @@ cdef class Engine:
     cdef uint32_t* rx
     cdef int burst
     cdef bint closed
+    cdef bint running                      # inside `run`, so perhaps in a callback
     cdef public object error               # first exception of a Python callback in this run
     cdef uint32_t current                  # packet whose payload is being delivered, or NIL
     # -- the calls of a native application; nogil, from callbacks or between runs

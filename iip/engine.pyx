@@ -8,6 +8,7 @@ from iip.drivers.base cimport NEVER
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
+from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
 from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
 from iip.net.udp cimport udp_input
@@ -76,6 +77,7 @@ cdef class Engine:
 
     def __cinit__(self, *args, **kwargs):
         self.current = NIL
+        self.closed = True        # until it is set up
 
     def __init__(self, config, NativeHandler native not None, Driver driver not None, PacketPool pool=None, seed=None):
         if self.net != NULL:
@@ -109,7 +111,12 @@ cdef class Engine:
             free(net)
             raise
         self.net = net
-        tcp_setup(self.tcp, config, net, self.slab, seed ^ 0x5DEECE66D5DEECE6)
+        try:
+            tcp_setup(self.tcp, config, net, self.slab, seed ^ 0x5DEECE66D5DEECE6)
+        except BaseException:
+            net_teardown(net)
+            raise
+        self.closed = False
 
     def __dealloc__(self):
         self.shut()
@@ -123,15 +130,14 @@ cdef class Engine:
         """Give every packet back."""
         cdef uint32_t i
         cdef Tcb* t
-        if self.closed or self.net == NULL:
+        if self.closed:
             return
         self.closed = True
-        if self.tcp.tcbs != NULL:
-            for i in range(self.slab.high_water):
-                if slab_live(self.slab, i):
-                    t = tcb(self.tcp, i)
-                    t.flags &= ~<uint32_t>(TF_DIRTY | TF_READY)
-                    conn_release(self.tcp, t)
+        for i in range(self.slab.high_water):
+            if slab_live(self.slab, i):
+                t = tcb(self.tcp, i)
+                t.flags &= ~<uint32_t>(TF_DIRTY | TF_READY)
+                conn_release(self.tcp, t)
         net_teardown(self.net)
         tcp_teardown(self.tcp)
         self.pool.drain_released()
@@ -142,6 +148,9 @@ cdef class Engine:
         """One pass: input, timers, deliver, output, return. The time at which to run again, ns;
         not later than `now` when there is more to do at once, INT64_MAX when only a packet changes anything."""
         cdef int received
+        now = max(now, self.net.now)
+        if unlikely(self.net.now == 0):
+            neigh_rebase(self.net, now)
         self.net.now = now
         tcp_clock(self.tcp, now)
         received = _input_phase(self, now)

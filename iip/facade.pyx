@@ -45,15 +45,19 @@ cdef class Engine(CoreEngine):
         self.handler = handler
 
     def run(self, now):
-        """One pass at time `now` (int, ns, never going back). Returns when to call again: ns, not later than `now`
-        when there is more to do at once, None when only a packet or a call changes anything.
+        """One pass at time `now` (int, ns; a time before that of the last pass counts as that). Returns when to
+        call again: ns, not later than `now` when there is more to do at once, None when only a packet or a call
+        changes anything.
 
         Raises what a callback or the driver raised, after the pass is complete.
         """
         cdef int64_t at, t = now
         self._open()
+        self._outside("run")
+        self.running = True
         with nogil:
             at = self.run_c(t)
+        self.running = False
         self.pool.drain_released()
         if self.error is not None:
             error, self.error = self.error, None
@@ -68,6 +72,11 @@ cdef class Engine(CoreEngine):
             raise IipError("the engine is closed")
         return 0
 
+    cdef int _outside(self, str call) except -1:
+        if self.running:
+            raise IipError(f"{call}() was called from a callback; note that it is wanted, and call it after run()")
+        return 0
+
     def close(self):
         """Give every packet back to the pool; connections end without a word to their peers (abort them and run
         once more to send RST). The driver stays open. Closing twice is allowed."""
@@ -76,6 +85,7 @@ cdef class Engine(CoreEngine):
         cdef list objects = []
         if self.closed:
             return
+        self._outside("close")
         for i in range(self.slab.high_water):
             if slab_live(self.slab, i):
                 t = tcb(self.tcp, i)
@@ -209,6 +219,8 @@ cdef class Engine(CoreEngine):
 
     def stats(self):
         """All counters (`iip.stats.Stats`, a dict)."""
+        if self.counters == NULL:
+            self._open()
         return Stats({name: self.counters[<int>Verdict[name]] for name in NAMES})
 
     @property
@@ -219,6 +231,8 @@ cdef class Engine(CoreEngine):
     @property
     def mac(self):
         """Our link-layer address (bytes of length 6)."""
+        if self.net == NULL:
+            self._open()
         return bytes(self.net.mac[:6])
 
 

@@ -8,7 +8,7 @@ cdef class Payload:
     cdef Py_ssize_t size
     cdef PacketPool pool          # set once the payload holds a packet of its own
     cdef uint32_t packet
-    cdef int keep(self, PacketPool pool, uint32_t packet) except -1
+    cdef void keep(self, PacketPool pool, uint32_t packet)
 
 
 cdef Payload payload_new(const uint8_t* data, Py_ssize_t n)

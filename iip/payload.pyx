@@ -1,7 +1,7 @@
 """Received bytes as Python sees them: the buffer that the packet arrived in, without a copy."""
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from iip.memory.pool cimport NIL, pkt_free, pkt_slice
+from iip.memory.pool cimport NIL, pkt_hold, pkt_unhold
 
 
 cdef class Payload:
@@ -20,20 +20,13 @@ cdef class Payload:
 
     def __dealloc__(self):
         if self.packet != NIL:
-            pkt_free(&self.pool.c, self.packet)
+            pkt_unhold(&self.pool.c, self.packet)
 
-    cdef int keep(self, PacketPool pool, uint32_t packet) except -1:
+    cdef void keep(self, PacketPool pool, uint32_t packet):
         """The callback is over and somebody kept the object: hold the bytes."""
-        cdef Py_ssize_t offset
-        if self.packet != NIL or self.size == 0:
-            return 0
-        offset = self.data - pool.c.packets[packet].buf
-        self.packet = pkt_slice(&pool.c, packet, <uint32_t>offset, <uint32_t>self.size)
-        if self.packet == NIL:    # no view left: the bytes may already be exported, so they cannot move
-            raise MemoryError("the packet pool has no views left to keep a payload; drop payloads that were kept, "
-                              "or give the pool more views")
-        self.pool = pool
-        return 0
+        if self.packet == NIL:
+            self.packet = pkt_hold(&pool.c, packet)
+            self.pool = pool
 
     def __len__(self):
         return self.size

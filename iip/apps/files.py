@@ -110,6 +110,7 @@ def _listing(path: str, where: str) -> Body:
         name = entry.name + ("/" if entry.is_dir() else "")
         lines.append(f'<li><a href="./{quote(name, errors="surrogateescape")}">{html.escape(name)}</a></li>')
     title = html.escape(unquote(where))
-    page = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>\n" + "\n".join(lines) + "\n</ul>\n"
+    page = "\n".join([f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>", *lines,
+                      "</ul>\n"])
     data = page.encode("utf-8", "surrogateescape")
     return Body(200, [("Content-Type", "text/html; charset=utf-8")], data, None, 0, len(data))

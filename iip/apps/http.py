@@ -72,6 +72,8 @@ class HttpServer(Handler):
                     session.http.start_next_cycle()
                 event = session.http.next_event()
             except h11.RemoteProtocolError as error:
+                # it refers to itself through its frames, which would keep the received packet until garbage collection
+                error.__traceback__ = None
                 self._refuse(session, error)
                 continue
             if event is h11.NEED_DATA or event is h11.PAUSED:

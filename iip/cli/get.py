@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -20,7 +21,7 @@ class _Fetcher(Handler):
     def __init__(self, host, target, sink):
         import h11
 
-        self.h11 = h11
+        self.h11: Any = h11
         self.http = h11.Connection(h11.CLIENT)
         self.request = h11.Request(method="GET", target=target,
                                    headers=[("Host", host), ("User-Agent", "iip"), ("Connection", "close")])
@@ -49,7 +50,7 @@ class _Fetcher(Handler):
     def tcp_closed(self, conn, reason):
         self.closed = True
         if not self.complete and self.problem is None:
-            self.problem = f"the connection ended before the response did ({reason})"
+            self.problem = f"the connection ended before the response did ({reason.name.lower()})"
 
     def _events(self, conn):
         try:
@@ -72,6 +73,7 @@ class _Fetcher(Handler):
                 elif isinstance(event, self.h11.ConnectionClosed):
                     return
         except self.h11.RemoteProtocolError as error:
+            error.__traceback__ = None        # see iip.apps.http
             self.problem = self.problem or f"the server does not speak HTTP/1.1 correctly: {error}"
             conn.abort()
 
@@ -80,17 +82,23 @@ class _Nowhere:
     def write(self, data):
         return len(data)
 
+    def close(self):
+        """Nothing to close."""
+
 
 @click.command()
 @click.argument("url")
 @device_options
-@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json the body is "
-              "only counted and hashed unless this is given.")
+@click.option("-o", "--output", metavar="FILE", help="Write the body there; - is standard output. With --json it is "
+              "only counted and hashed without this.")
 @click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds for all of it.")
 @json_option
 @errors
 def get(url, output, timeout, as_json, **device):
-    """Fetch URL (http://...) with a TCP/IP stack of our own. Exit code 1 unless the whole body came with status 2xx."""
+    """Fetch URL (http://...) with a TCP/IP stack of our own.
+
+    Exit code 1 unless the whole body came, with a status of 2xx.
+    """
     try:
         import h11  # noqa: F401
     except ImportError:
@@ -119,6 +127,7 @@ def get(url, output, timeout, as_json, **device):
             run(engine, duration=0.2, stop=lambda: fetcher.closed)
         finally:
             engine.close()
+            engine.driver.close()
         sink.flush() if hasattr(sink, "flush") else None
     finally:
         if output not in (None, "-"):

@@ -1,11 +1,13 @@
 """Drivers: where an engine's packets come from and go to.
 
 `MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel; `Tunnel` leaves the transport
-to the program; `Impair` wraps another driver. Write your own by subclassing `PythonDriver`, or in Cython `Driver`.
+to the program; `Impair` and `Capture` wrap another driver. Write your own by subclassing `PythonDriver`, or in
+Cython `Driver`.
 """
 from enum import IntFlag
 
 from iip.drivers.base import Driver, PythonDriver
+from iip.drivers.capture import Capture
 from iip.drivers.impair import Impair
 from iip.drivers.impairments import Impairments
 from iip.drivers.memory import MemoryDriver, MemoryLink
@@ -27,5 +29,5 @@ class Capability(IntFlag):
     LRO = 0x80                        # may hand in TCP segments larger than the MTU
 
 
-__all__ = ["Capability", "Driver", "DriverProbe", "Impair", "Impairments", "MemoryDriver", "MemoryLink", "PythonDriver",
-           "Tap", "Tun", "Tunnel"]
+__all__ = ["Capability", "Capture", "Driver", "DriverProbe", "Impair", "Impairments", "MemoryDriver", "MemoryLink",
+           "PythonDriver", "Tap", "Tun", "Tunnel"]

@@ -6,6 +6,9 @@ import os
 import socket
 import struct
 import sys
+import time
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface
 
 from iip.errors import DriverError
 
@@ -19,6 +22,7 @@ _IFF_MULTI_QUEUE, _IFF_NO_PI = 0x0100, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _IFF_UP = 0x0001
+_IFA_F_TENTATIVE = 0x40
 _IFA_F_NODAD = 0x02
 
 
@@ -83,8 +87,8 @@ def _explain(kind: str, name: str, error: OSError, exists: bool, queues: int) ->
         return f"{kind}: device {name!r} is busy; choose another name"
     if error.errno == errno.EINVAL and exists:
         multi = "with" if queues > 1 else "without"
-        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, or "
-                f"for a TUN or TAP device the driver (Tap or Tun) and number of queues that it was made for")
+        return (f"{kind}: device {name!r} exists and is not of mode {kind} {multi} multi_queue; choose another name, "
+                f"or for a TUN or TAP device the driver (Tap or Tun) and number of queues that it was made for")
     return f"{kind}: cannot attach to {name!r}: {error.strerror}"
 
 
@@ -96,14 +100,14 @@ def _ifreq(name: str, request: int, payload: bytes) -> bytes:
 
 
 def get_mtu(name: str) -> int:
-    return struct.unpack_from("i", _ifreq(name, _SIOCGIFMTU, b""))[0]
+    return int(struct.unpack_from("i", _ifreq(name, _SIOCGIFMTU, b""))[0])
 
 
 def set_mtu(name: str, mtu: int) -> None:
     try:
         _ifreq(name, _SIOCSIFMTU, struct.pack("i", mtu))
     except PermissionError:
-        raise DriverError(f"mtu={mtu}: no permission to change the MTU of {name}; run as root, or set it beforehand "
+        raise DriverError(f"mtu={mtu}: no permission to change that of {name}; run as root, or set it beforehand "
                           f"with `sudo ip link set {name} mtu {mtu}` and leave mtu out here") from None
     except OSError as error:
         raise DriverError(f"mtu={mtu}: {name} does not take it ({error.strerror}); use a smaller one") from None
@@ -120,7 +124,7 @@ def bring_up(name: str) -> None:
                           f"`sudo ip link set {name} up`") from None
 
 
-def add_host_addresses(name: str, addresses) -> None:
+def add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
     """Give the kernel's end of the device its addresses (interface notation); needs pyroute2."""
     try:
         from pyroute2 import IPRoute
@@ -131,7 +135,7 @@ def add_host_addresses(name: str, addresses) -> None:
     with IPRoute() as ipr:
         index = ipr.link_lookup(ifname=name)[0]
         for interface in addresses:
-            settings = {"family": socket.AF_INET if interface.version == 4 else socket.AF_INET6}
+            settings: dict[str, int] = {"family": socket.AF_INET if interface.version == 4 else socket.AF_INET6}
             if interface.version == 6:
                 # nobody else is on this link, so no need to wait for the conflict check
                 settings["flags"] = _IFA_F_NODAD
@@ -146,3 +150,20 @@ def add_host_addresses(name: str, addresses) -> None:
                                       f"beforehand `sudo ip address add {interface} dev {name}`") from None
                 raise DriverError(f"host_address={interface}: the kernel refuses it for {name}: "
                                   f"{os.strerror(error.code)}") from None
+
+
+def wait_until_usable(name: str, addresses: Iterable[IPv4Interface | IPv6Interface], seconds: float = 1.0) -> None:
+    """Sleep until the kernel answers for its IPv6 addresses: it makes them usable a moment after the device is up, and
+    what came earlier would be lost. Not longer than `seconds`."""
+    waiting = {interface.ip.packed.hex() for interface in addresses if interface.version == 6}
+    end = time.monotonic() + seconds
+    while waiting and time.monotonic() < end:
+        try:
+            # address, index, prefix length, scope, flags, device
+            with open("/proc/thread-self/net/if_inet6") as table:
+                rows = [line.split() for line in table]
+        except OSError:
+            return
+        waiting -= {row[0] for row in rows if row[5] == name and not int(row[4], 16) & _IFA_F_TENTATIVE}
+        if waiting:
+            time.sleep(0.001)

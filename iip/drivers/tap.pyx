@@ -25,6 +25,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void* buf, size_t n)
+    int posix_close "close"(int fd)
 
 cdef extern from *:
     """
@@ -76,20 +77,21 @@ cdef class TunTap(Driver):
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
+            device.wait_until_usable(self.name, addresses)
         except BaseException:
             self.close()
             raise
 
     def __dealloc__(self):
         if self.fd >= 0:
-            os.close(self.fd)
+            posix_close(self.fd)
 
     def attach(self, PacketPool pool not None):
         link = ETHERNET if self.medium == "ethernet" else 0
         need = self.mtu + link + pool.headroom
         if need > pool.packet_size:
-            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu} "
-                              f"behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
+            raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu}"
+                              f" behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
                               "or a smaller MTU")
         Driver.attach(self, pool)
 
@@ -197,7 +199,8 @@ cdef class TunTap(Driver):
         if code == EBADF or code == EBADFD or code == ENODEV or code == ENXIO:
             self.gone = True
             with gil:
-                self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): it was removed while in use")
+                self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): "
+                                         "it was removed while in use")
 
 
 cdef class Tap(TunTap):

@@ -18,6 +18,7 @@ cdef enum:
     # what descriptor this is
     PKT_INDIRECT = 0x0001
     PKT_EXTERNAL = 0x0002
+    PKT_FREED = 0x0004            # its holder gave it back (others may still look at its bytes)
     # receive: what the device has already done
     PKT_RX_IP_CSUM_OK = 0x0010
     PKT_RX_L4_CSUM_OK = 0x0020
@@ -183,6 +184,7 @@ cdef inline void pkt_free(Pool* pool, uint32_t i) noexcept nogil:
     while i != NIL:
         k = &pool.packets[i]
         nxt = k.next
+        k.flags |= PKT_FREED
         if k.flags & PKT_INDIRECT:
             pool.free_indirect[pool.n_free_indirect] = i
             pool.n_free_indirect += 1
@@ -191,6 +193,17 @@ cdef inline void pkt_free(Pool* pool, uint32_t i) noexcept nogil:
             k.next = NIL
             _pkt_unref_root(pool, i)
         i = nxt
+
+
+cdef inline uint32_t pkt_hold(Pool* pool, uint32_t i) noexcept nogil:
+    """Keep the bytes of packet `i` without taking a view. Returns their owner, for `pkt_unhold`."""
+    cdef uint32_t root = pool.packets[i].parent
+    pool.packets[root].refs += 1
+    return root
+
+
+cdef inline void pkt_unhold(Pool* pool, uint32_t root) noexcept nogil:
+    _pkt_unref_root(pool, root)
 
 
 cdef inline uint32_t pkt_headroom(Packet* k) noexcept nogil:
@@ -217,3 +230,4 @@ cdef class PacketPool:
     cdef void* _tables
     cdef void drain_released(self)
     cdef uint32_t _checked(self, index) except? 0
+    cdef bint _holds(self, uint32_t head, uint32_t i)

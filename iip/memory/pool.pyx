@@ -311,12 +311,24 @@ cdef class PacketPool:
 
     def chain(self, head, tail):
         """Append packet `tail` to the chain of `head`, which holds it from now on."""
-        cdef uint32_t i = self._checked(head)
-        self._checked(tail)
-        pkt(&self.c, i).total_len += pkt(&self.c, tail).total_len
+        cdef uint32_t i = self._checked(head), j = self._checked(tail)
+        if self._holds(i, j) or self._holds(j, i):
+            raise ValueError(f"packets {head} and {tail} are of one chain already")
+        pkt(&self.c, i).total_len += pkt(&self.c, j).total_len
         while pkt(&self.c, i).next != NIL:
             i = pkt(&self.c, i).next
         pkt(&self.c, i).next = tail
+
+    cdef bint _holds(self, uint32_t head, uint32_t i):
+        while head != NIL and head != i:
+            head = pkt(&self.c, head).next
+        return head == i
+
+    def linearize(self, index):
+        """The chain as one piece: returns itself if it is one, else a packet that replaces it. None, and the chain
+        stays, when it does not fit into one packet or the pool is empty."""
+        cdef uint32_t i = pkt_linearize(&self.c, self._checked(index))
+        return None if i == NIL else i
 
     def pieces(self, index):
         """How many pieces the chain has."""
@@ -346,7 +358,8 @@ cdef class PacketPool:
         pkt_trim_tail(&self.c, index, tail)
 
     cdef uint32_t _checked(self, index) except? 0:
-        if not 0 <= index < self.c.n_direct + self.c.n_indirect or self.c.packets[<uint32_t>index].refs == 0:
+        if not 0 <= index < self.c.n_direct + self.c.n_indirect or self.c.packets[<uint32_t>index].refs == 0 \
+                or self.c.packets[<uint32_t>index].flags & PKT_FREED:
             raise ValueError(f"packet {index} is not in use")
         return index
 

@@ -1,12 +1,9 @@
 """Transport checksums over packets, in software or left to the device."""
-from iip.memory.pool cimport (NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt,
-                              pkt_data)
+from iip.memory.pool cimport NIL, Packet, Pool, pkt, pkt_data
 from iip.net.state cimport Net
-from iip.net.types cimport CAP_TX_L4_CSUM, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Addr, Flow, IpRx
-from iip.wire.bytes cimport store16, store16_be
-from iip.wire.checksum cimport (csum_block_add, csum_fold, csum_fold_nocompl, csum_partial, csum_pseudo4, csum_pseudo6)
-from iip.wire.ipv4 cimport IP4_HLEN
-from iip.wire.ipv6 cimport IP6_HLEN
+from iip.net.types cimport PROTO_ICMP, PROTO_UDP, Addr, Flow, IpRx
+from iip.wire.bytes cimport store16_be
+from iip.wire.checksum cimport csum_block_add, csum_fold, csum_partial, csum_pseudo4, csum_pseudo6
 
 
 cdef uint32_t chain_sum(Pool* pool, uint32_t i, uint32_t skip, uint32_t n, uint32_t sum) noexcept nogil:
@@ -33,23 +30,13 @@ cdef uint32_t pseudo_sum(const Addr* src, const Addr* dst, uint8_t version, uint
     return csum_pseudo6(<const uint8_t*>src, <const uint8_t*>dst, proto, length)
 
 
-cdef void net_l4_checksum(Net* net, Flow* f, uint32_t i, uint16_t csum_off, uint8_t proto) noexcept nogil:
-    """The checksum of packet `i`, which begins at its transport header with 0 in the checksum field.
-
-    A device that finishes checksums gets the folded sum of the pseudo-header in the field instead, unless the
-    packet will be fragmented or is of a protocol that devices do not know."""
+cdef void l4_checksum_software(Net* net, Flow* f, uint32_t i, uint16_t csum_off, uint8_t proto) noexcept nogil:
+    """The checksum over the whole packet, into its field."""
     cdef Packet* k = pkt(net.pool, i)
     cdef uint8_t* p = pkt_data(k)
-    cdef uint32_t n = k.total_len, sum
+    cdef uint32_t n = k.total_len
+    cdef uint32_t sum = 0 if proto == PROTO_ICMP else pseudo_sum(&f.src, &f.dst, f.version, proto, n)
     cdef uint16_t check
-    sum = 0 if proto == PROTO_ICMP else pseudo_sum(&f.src, &f.dst, f.version, proto, n)
-    if net.caps & CAP_TX_L4_CSUM and (proto == PROTO_TCP or proto == PROTO_UDP) and (
-            k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6) or n + (IP4_HLEN if f.version == 4 else IP6_HLEN) <= f.mtu):
-        k.l4 = <uint16_t>k.off
-        k.csum_off = csum_off
-        k.flags |= PKT_TX_L4_CSUM
-        store16_be(p + csum_off, csum_fold_nocompl(sum))
-        return
     if k.next == NIL:
         sum = csum_partial(p, n, sum)
     else:
@@ -60,12 +47,9 @@ cdef void net_l4_checksum(Net* net, Flow* f, uint32_t i, uint16_t csum_off, uint
     store16_be(p + csum_off, check)
 
 
-cdef bint net_rx_l4_checksum_ok(Net* net, IpRx* rx) noexcept nogil:
-    """Whether the transport checksum of a received packet is right (UDP's "none" is the caller's to allow)."""
+cdef bint rx_l4_checksum_software(Net* net, IpRx* rx) noexcept nogil:
     cdef Packet* k = pkt(net.pool, rx.pkt)
     cdef uint32_t sum
-    if k.flags & PKT_RX_L4_CSUM_OK:
-        return True
     sum = 0 if rx.proto == PROTO_ICMP else pseudo_sum(&rx.src, &rx.dst, rx.version, rx.proto, rx.l4_len)
     if k.next == NIL:
         sum = csum_partial(pkt_data(k) + rx.l4_off, rx.l4_len, sum)

@@ -1,5 +1,5 @@
 """ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2) and IPv6 (RFC 4443): echo, and errors in both directions."""
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from iip.memory.pool cimport (NIL, Packet, pkt, pkt_alloc, pkt_copy_out, pkt_data,
                               pkt_tailroom)
 from iip.net.checksum cimport net_l4_checksum, net_rx_l4_checksum_ok
@@ -290,15 +290,19 @@ cdef bint _may_report(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t
 cdef bint _take_token(Net* net) noexcept nogil:
     """A token bucket: `icmp_rate` per second, in bursts of up to a twentieth of that, or ten."""
     cdef double burst = min(net.icmp_rate, max(net.icmp_rate / 20, 10.0))
-    net.icmp_tokens = min(burst, net.icmp_tokens + <double>(net.now - net.icmp_filled_at) * 1e-9 * net.icmp_rate)
-    net.icmp_filled_at = net.now
+    if net.now > net.icmp_filled_at:
+        net.icmp_tokens = min(burst, net.icmp_tokens
+                              + (<double>net.now - <double>net.icmp_filled_at) * 1e-9 * net.icmp_rate)
+        net.icmp_filled_at = net.now
+    net.icmp_tokens = min(burst, net.icmp_tokens)
     if net.icmp_tokens < 1:
         return False
     net.icmp_tokens -= 1
     return True
 
 
-cdef void net_icmp_error(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t code, uint32_t param) noexcept nogil:
+cdef void net_icmp_error(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t code,
+                         uint32_t param) noexcept nogil:
     """Report an error about a received packet, which begins at its IP header and stays the caller's, if the
     rules allow it. `param`: the second word of the message (MTU, pointer). Counts everything itself."""
     cdef Flow f

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 from iip.memory.pool cimport (NIL, PKT_TX_IP_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, pkt, pkt_data, pkt_push)
-from iip.net.state cimport NB_REACHABLE, Neighbour, Net
+from iip.net.state cimport NB_REACHABLE, NEIGH_LOOP, Neighbour, Net
 from iip.net.types cimport CAP_SG, CAP_TX_IP_CSUM, Flow
 from iip.verdict cimport ok
 from iip.wire.bytes cimport likely, unlikely
@@ -39,18 +39,24 @@ cdef inline int net_output(Net* net, Flow* f, uint32_t i, uint8_t proto) noexcep
     not counted: tx_queue_full, tx_no_buffer, ip_too_big, ip_no_route, neighbour_queue_full,
     neighbour_table_full."""
     cdef Packet* k = pkt(net.pool, i)
-    cdef Neighbour* e
+    cdef Neighbour* e = NULL
     cdef uint32_t most = 65535 if k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6) else f.mtu
-    if unlikely(f.neigh >= net.n_neigh or f.route_gen != net.route_gen or net.tx_len >= net.tx_cap
+    if unlikely(f.route_gen != net.route_gen or net.tx_len >= net.tx_cap
                 or k.total_len + (IP4_HLEN if f.version == 4 else IP6_HLEN) > most
                 or (k.next != NIL and not net.caps & CAP_SG) or (f.version == 4 and not f.df)):
         return net_output_slow(net, f, i, proto)
-    e = &net.neigh[f.neigh]
-    if unlikely(e.state != NB_REACHABLE or net.now >= e.deadline):
+    if net.link_len:
+        if unlikely(f.neigh >= net.n_neigh):
+            return net_output_slow(net, f, i, proto)
+        e = &net.neigh[f.neigh]
+        if unlikely(e.state != NB_REACHABLE or net.now >= e.deadline):
+            return net_output_slow(net, f, i, proto)
+    elif unlikely(f.neigh == NEIGH_LOOP):
         return net_output_slow(net, f, i, proto)
     net_ip_header(net, f, k, proto, 0)  # RFC 6864 §4.1: an atomic datagram needs no identification
-    pkt_push(k, ETH_HLEN)
-    memcpy(pkt_data(k), e.hdr, ETH_HLEN)
+    if e != NULL:
+        pkt_push(k, ETH_HLEN)
+        memcpy(pkt_data(k), e.hdr, ETH_HLEN)
     net.txq[net.tx_len] = i
     net.tx_len += 1
     return ok

@@ -1,6 +1,7 @@
 """Routes, the choice of a source address, and the path MTU cache."""
 from libc.stdint cimport int64_t, uint64_t
 from iip.memory.pool cimport NIL
+from iip.net.checksum cimport pseudo_sum
 from iip.net.neighbour cimport neigh_get
 from iip.net.state cimport (ADDR_DUPLICATE, AK_BROADCAST, AK_OWN, AddrSlot, NEIGH_GROUP, NEIGH_LOOP, NetAddr,
                             PMTU_SETS, Pmtu, Route, addr_find, addr_is_group, addr_is_link_local, addr_is_zero)
@@ -86,6 +87,14 @@ cdef int net_route(Net* net, Flow* f) noexcept nogil:
     TTL if it is 0. Returns ok, ip_no_route or neighbour_table_full (not counted).
 
     On a bare-IP medium every destination is at the other end: no routes are needed there."""
+    cdef int verdict = _route(net, f)
+    f.pseudo = pseudo_sum(&f.src, &f.dst, f.version, 0, 0)
+    if verdict != ok:
+        f.route_gen = net.route_gen - 1    # so that nobody takes it for routed
+    return verdict
+
+
+cdef int _route(Net* net, Flow* f) noexcept nogil:
     cdef AddrSlot* slot = addr_find(net, &f.dst)
     cdef Addr hop = f.dst
     cdef const Route* r

@@ -80,7 +80,7 @@ cdef int _allocate(Net* net, object config, uint32_t n_addrs, uint32_t n_routes)
         net.datagrams[i].hash_next = i + 1 if i + 1 < net.max_datagrams else NIL
     net.datagram_free = 0 if net.max_datagrams else NIL
     net.datagram_oldest = net.datagram_newest = NIL
-    for n in range(IP_IDS):
+    for n in range(<uint32_t>IP_IDS):
         net.ip_ids[n] = <uint32_t>rng_next(&net.rng)
     return 0
 
@@ -133,7 +133,7 @@ cdef list _interfaces(Net* net, object config):
 
 cdef int _set_addresses(Net* net, list interfaces) except -1:
     cdef NetAddr* a
-    cdef Addr group
+    cdef Addr group, own
     for interface in interfaces:
         a = &net.addrs[net.n_addrs]
         net.n_addrs += 1
@@ -151,8 +151,8 @@ cdef int _set_addresses(Net* net, list interfaces) except -1:
     address_table_build(net)
     for interface in interfaces:
         if interface.version == 6:
-            addr_of(&group, interface.ip)
-            solicited_node(&group, &group)
+            addr_of(&own, interface.ip)
+            solicited_node(&group, &own)
             net_join(net, &group)
     return 0
 
@@ -213,7 +213,7 @@ cdef int net_setup(Net* net, object config, Pool* pool, uint64_t* counters, uint
         addr_of(&group, address)
         net_join(net, &group)
     net.now = 0
-    net.icmp_filled_at = 0
+    net.icmp_filled_at = INT64_MIN
     return 0
 
 

@@ -3,6 +3,7 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
+from iip.net.types cimport CAP_SG
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update
@@ -95,6 +96,8 @@ cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
         mss = min(mss, s.conf.mss)
     if t.flags & TF_TS:
         mss -= TIMESTAMP_OPTION
+    if not s.net.caps & CAP_SG:   # a segment is then one piece
+        mss = min(mss, s.pool.cell_size - s.pool.headroom)
     t.mss = max(mss, <uint32_t>MIN_MSS)
 
 

@@ -1,9 +1,9 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_linearize, pkt_pull, pkt_trim_head
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull, pkt_trim_head
 from iip.net.checksum cimport net_rx_l4_checksum_ok
-from iip.net.output cimport net_confirm
+from iip.net.link cimport net_pullup
 from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.conn cimport (
@@ -31,19 +31,25 @@ cdef int64_t CHALLENGE_INTERVAL = 1000000                     # one per connecti
 
 # -- parsing -----------------------------------------------------------------------------------------------
 
+cdef int _pull_up(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
+    """The header is spread over pieces, or claims more than there is: bring it together and parse again."""
+    cdef uint32_t have = min(rx.l4_len, 60), i = net_pullup(s.net, rx.pkt, rx.l4_off + have)
+    if i == NIL:
+        return tcp_rx_no_buffer
+    rx.pkt = i
+    if (pkt_data(pkt(s.pool, i))[rx.l4_off + 12] >> 4) * 4 > have:
+        return tcp_bad_header
+    return _parse(s, rx, seg)
+
+
 cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """Header and options, bounds and checksum. Afterwards the packet's data is the payload."""
     cdef Packet* k = pkt(s.pool, rx.pkt)
     cdef const uint8_t* p
-    cdef uint32_t i
     if unlikely(rx.l4_len < TCP_HEADER):
         return tcp_bad_header
-    if unlikely(k.next != NIL) and k.len < rx.l4_off + min(rx.l4_len, 60):
-        i = pkt_linearize(s.pool, rx.pkt)
-        if i == NIL:
-            return tcp_rx_no_buffer
-        rx.pkt = i
-        k = pkt(s.pool, i)
+    if unlikely(k.len < rx.l4_off + TCP_HEADER or k.len < rx.l4_off + (pkt_data(k)[rx.l4_off + 12] >> 4) * 4):
+        return _pull_up(s, rx, seg)
     p = pkt_data(k) + rx.l4_off
     tcp_parse_header(p, seg)
     if unlikely(seg.header < TCP_HEADER or seg.header > rx.l4_len):

@@ -13,7 +13,7 @@ from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, count_n, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
+    count, count_n, neighbour_table_full, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
     tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
@@ -29,21 +29,23 @@ cdef enum:
 
 cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     """The window field to send, scaled; moves `rcv_adv`. The right edge never moves back, and forward only by
-    a worthwhile step (RFC 9293 §3.8.6.2.2)."""
+    a worthwhile step (RFC 9293 §3.8.6.2.2). What scaling cuts off is rounded up as long as the buffer has room."""
     cdef uint32_t free_ = t.rcv_buf - t.rcv_buffered if t.rcv_buffered < t.rcv_buf else 0
     cdef int32_t offered = seq_diff(t.rcv_adv, t.rcv_nxt)
-    cdef uint32_t field
+    cdef uint32_t field, edge
     if offered < 0:
         offered = 0
     if free_ >= <uint32_t>offered + max(min(t.rcv_buf // 2, t.mss), <uint32_t>1 << t.rcv_wscale):
         field = free_ >> t.rcv_wscale
     else:
         field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
-        if field << t.rcv_wscale > free_:     # rounding up would promise more than there is, a bit each time
-            return <uint32_t>offered >> t.rcv_wscale
+        if unlikely(field << t.rcv_wscale > free_):
+            field = free_ >> t.rcv_wscale
     if field > 65535:
         field = 65535
-    t.rcv_adv = t.rcv_nxt + (field << t.rcv_wscale)
+    edge = t.rcv_nxt + (field << t.rcv_wscale)
+    if likely(seq_lt(t.rcv_adv, edge)):
+        t.rcv_adv = edge
     return field
 
 
@@ -600,9 +602,15 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
-    if unlikely(t.flow.route_gen != s.net.route_gen) and net_route(s.net, &t.flow) != ok and t.state != CLOSED:
-        conn_close(s, t, CLOSE_UNREACHABLE)
-        return
+    cdef int verdict
+    if unlikely(t.flow.route_gen != s.net.route_gen) and t.state != CLOSED:
+        verdict = net_route(s.net, &t.flow)
+        if verdict == neighbour_table_full:       # for the moment
+            mark_dirty(s, t)
+            return
+        if verdict != ok:
+            conn_close(s, t, CLOSE_UNREACHABLE)
+            return
     if likely(t.state >= ESTABLISHED):
         done = _flush_open(s, t)
     elif t.state == CLOSED:

@@ -6,6 +6,7 @@ SACK blocks and duplicate ACKs mark them; the output phase sends again what is m
 from libc.stdint cimport int32_t, int64_t
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
+from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport mark_dirty, mark_ready
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.tcb cimport *
@@ -99,16 +100,20 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
 
 
 cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at) noexcept nogil:
-    """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4)."""
+    """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4).
+
+    After a timeout the timestamp may be an earlier transmission's whose ACK was lost, and would measure our own
+    waiting: no sample then, and the RTO falls back to what it was. Without timestamps it stays backed off
+    until there is a sample (RFC 6298 §5)."""
     cdef int32_t ms
     if sent_at >= 0:
         rtt_sample(s, t, s.now - sent_at)
-    elif t.flags & TF_TS and seg.opts & OPT_TS and seg.ts_ecr:
+    elif not t.flags & TF_TS:
+        t.rto = rto_backed_off(s, t)
+    elif t.backoff == 0 and seg.opts & OPT_TS and seg.ts_ecr:
         ms = seq_diff(s.ts_now + t.ts_offset, seg.ts_ecr)
         if ms >= 0:
             rtt_sample(s, t, <int64_t>ms * 1000000)
-    else:                         # the backed-off RTO stays until there is a sample (RFC 6298 §5)
-        t.rto = rto_backed_off(s, t)
 
 
 cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nogil:
@@ -118,6 +123,13 @@ cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nog
         pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
         _mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
         t.flags |= TF_RTX_NOW
+
+
+cdef inline void _bound_sacked(Tcb* t) noexcept nogil:
+    """Without SACK `sacked` counts duplicate ACKs: an estimate, which must not exceed what is in flight."""
+    cdef uint32_t out = t.snd_nxt - t.snd_una
+    if t.sacked + t.lost > out:
+        t.sacked = out - t.lost
 
 
 cdef void _ack_in_recovery(Tcp* s, Tcb* t, Segment* seg, uint32_t acked) noexcept nogil:
@@ -135,6 +147,7 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     cdef bint fin_before = t.flags & TF_FIN_ACKED
     cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack)
     t.snd_una = seg.ack
+    net_confirm(s.net, &t.flow)
     _measure(s, t, seg, sent_at)
     t.backoff = 0
     t.probes = 0
@@ -155,6 +168,8 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         if t.flags & TF_LOSS and not t.flags & TF_RECOVERY:
             t.cc.on_ack(s, t, acked, in_flight + t.mss)
         _ack_in_recovery(s, t, seg, acked)
+        if not t.flags & TF_SACK:
+            _bound_sacked(t)
     t.flags &= ~<uint32_t>(TF_CWND_LIMITED | TF_PERSIST)
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
@@ -289,5 +304,7 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
         if k.total_len > t.mss:
             _mark_lost(s, t, i, k)
         i = k.qnext
+    if not t.flags & TF_SACK:
+        _bound_sacked(t)
     t.flags |= TF_RTX_NOW
     mark_dirty(s, t)

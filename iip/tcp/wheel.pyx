@@ -105,6 +105,11 @@ cdef int _next_bit(Wheel* w, int level, int start) noexcept nogil:
     return -1
 
 
+cdef inline bint _in_use(Wheel* w, int level) noexcept nogil:
+    cdef const uint64_t* b = &w.bitmap[level * (WHEEL_SLOTS // 64)]
+    return (b[0] | b[1] | b[2] | b[3]) != 0
+
+
 cdef bint _advance(Tcp* s, uint64_t target) noexcept nogil:
     """Move towards `target`, to the next tick that has entries; False when the wheel has arrived."""
     cdef Wheel* w = &s.wheel
@@ -124,6 +129,10 @@ cdef bint _advance(Tcp* s, uint64_t target) noexcept nogil:
         w.tick = target
         return True
     w.tick = block_end
+    if not _in_use(w, 0) and not _in_use(w, 1):   # nothing before the next slot of the last level
+        w.tick = min(target, ((w.tick - 1) | <uint64_t>0xFFFF) + 1)
+        if w.tick & SLOT_MASK:
+            return True
     if (w.tick >> WHEEL_BITS) & SLOT_MASK == 0:
         _cascade(s, 2)
     _cascade(s, 1)

@@ -1,7 +1,8 @@
 """A network namespace of one's own, for tests against the kernel. Root only.
 
-    from tests.harness.netns import netns      # a fixture
+    from tests.harness.netns import netns, netns_module      # fixtures
 """
+import contextlib
 import ctypes
 import ctypes.util
 import os
@@ -37,9 +38,10 @@ class Namespace:
         return subprocess.Popen([str(c) for c in command], **settings)
 
 
-@pytest.fixture
-def netns():
-    """Put the test (this thread and the processes that it starts) into a new network namespace with `lo` up."""
+@contextlib.contextmanager
+def namespace():
+    """Put this thread, and the threads and processes that it starts, into a new network namespace with `lo` up. They
+    may be nested."""
     reason = _why_not()
     if reason:
         pytest.skip(reason)
@@ -57,3 +59,17 @@ def netns():
                 pytest.exit("cannot return from the test's network namespace", returncode=3)
     finally:
         os.close(before)
+
+
+@pytest.fixture
+def netns():
+    """A namespace for one test."""
+    with namespace() as ns:
+        yield ns
+
+
+@pytest.fixture(scope="module")
+def netns_module():
+    """A namespace for the tests of one module."""
+    with namespace() as ns:
+        yield ns

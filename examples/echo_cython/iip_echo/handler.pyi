@@ -1,0 +1,9 @@
+from iip.engine import NativeHandler
+
+class Echo(NativeHandler):
+    @property
+    def connections(self) -> int: ...
+    @property
+    def echoed(self) -> int: ...
+    @property
+    def failed(self) -> int: ...

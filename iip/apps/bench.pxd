@@ -1,0 +1,57 @@
+"""The handlers that `iip pingpong` and `iip bulk` measure with."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from iip.engine cimport Engine, NativeHandler
+
+cdef enum:
+    BUCKETS = 2048
+
+
+cdef class Histogram:
+    cdef uint64_t counts[BUCKETS]
+    cdef readonly uint64_t total
+    cdef void add(self, uint64_t value) noexcept nogil
+
+
+cdef struct Exchange:
+    int64_t started               # when the request was sent, ns
+    uint32_t received             # bytes of the response so far
+
+
+cdef class PingPongServer(NativeHandler):
+    pass
+
+
+cdef class PingPongClient(NativeHandler):
+    cdef Exchange* exchanges
+    cdef uint32_t n_exchanges
+    cdef uint32_t size
+    cdef bytes request
+    cdef const uint8_t* request_data
+    cdef int64_t now
+    cdef public bint running
+    cdef readonly Histogram latency
+    cdef readonly uint32_t connected
+    cdef readonly uint32_t closed
+    cdef readonly uint64_t transactions
+    cdef void start(self, Engine engine, uint64_t conn, Exchange* x) noexcept nogil
+
+
+cdef class BulkSource(NativeHandler):
+    cdef object pattern
+    cdef uint32_t owner           # the pattern, lent to the engine's pool
+    cdef uint32_t period
+    cdef public bint running
+    cdef readonly uint32_t connected
+    cdef readonly uint32_t closed
+    cdef readonly uint64_t sent
+    cdef void fill(self, Engine engine, uint64_t conn) noexcept nogil
+
+
+cdef class BulkSink(NativeHandler):
+    cdef bytes pattern
+    cdef const uint8_t* expected
+    cdef uint32_t period
+    cdef bint verify
+    cdef readonly uint64_t received
+    cdef readonly uint64_t wrong        # bytes that were not as sent
+    cdef readonly uint32_t finished     # connections whose FIN came

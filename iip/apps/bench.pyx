@@ -1,0 +1,215 @@
+"""The handlers that `iip pingpong` and `iip bulk` measure with, and the rounds that drive them."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+from iip.engine cimport Engine, NativeHandler, SynInfo
+from iip.memory.pool cimport NIL
+from iip.runtime.pair cimport clock_ns, pair_run
+
+cdef enum:
+    SUB_BITS = 5                  # buckets per power of two: 32, so 3 % wide
+    CHUNK = 1 << 18
+
+
+cdef class Histogram:
+    """Counts of values in buckets that are linear within each power of two. Values are whole numbers from 0."""
+
+    cdef void add(self, uint64_t value) noexcept nogil:
+        cdef uint32_t msb = 0
+        cdef uint64_t v = value >> SUB_BITS
+        while v:
+            msb += 1
+            v >>= 1
+        # values below 32 have a bucket each; then 32 of them per power of two
+        if msb:
+            msb = (msb << SUB_BITS) + (<uint32_t>(value >> (msb - 1)) & ((1 << SUB_BITS) - 1))
+        else:
+            msb = <uint32_t>value
+        self.counts[min(msb, <uint32_t>BUCKETS - 1)] += 1
+        self.total += 1
+
+    def record(self, value):
+        """Count one value."""
+        self.add(value)
+
+    def percentile(self, p):
+        """The value below or at which `p` percent of the values are (middle of its bucket); None if there is none."""
+        cdef uint64_t wanted, seen = 0
+        cdef uint32_t i = 0, power
+        if self.total == 0:
+            return None
+        wanted = <uint64_t>(self.total * (p / 100.0) + 0.999999)
+        wanted = wanted if wanted else 1
+        while True:
+            seen += self.counts[i]
+            if seen >= wanted or i == <uint32_t>BUCKETS - 1:
+                break
+            i += 1
+        power = i >> SUB_BITS
+        if power <= 1:
+            return float(i)
+        return (((1 << SUB_BITS) + (i & ((1 << SUB_BITS) - 1))) + 0.5) * 2.0 ** (power - 1)
+
+
+cdef class PingPongServer(NativeHandler):
+    """Answers every byte with itself."""
+
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        return True
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        engine.send(conn, data, n)
+        engine.consume(conn, n)
+
+    cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
+        engine.close_connection(conn)
+
+
+cdef class PingPongClient(NativeHandler):
+    """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete."""
+
+    def __cinit__(self, size, connections):
+        self.request = bytes(i & 0xFF for i in range(size))
+        self.request_data = <const uint8_t*><char*>self.request
+        self.size = size
+        self.n_exchanges = connections
+        self.exchanges = <Exchange*>calloc(connections, sizeof(Exchange))
+        if self.exchanges == NULL:
+            raise MemoryError
+        self.latency = Histogram()
+
+    def __dealloc__(self):
+        free(self.exchanges)
+
+    cdef void start(self, Engine engine, uint64_t conn, Exchange* x) noexcept nogil:
+        x.started = self.now
+        x.received = 0
+        engine.send(conn, self.request_data, self.size)
+
+    cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
+        cdef uint64_t* word = engine.user(conn)
+        if self.connected == self.n_exchanges:
+            engine.abort(conn)
+            return
+        word[0] = self.connected
+        self.connected += 1
+        self.start(engine, conn, &self.exchanges[word[0]])
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        cdef Exchange* x = &self.exchanges[engine.user(conn)[0]]
+        engine.consume(conn, n)
+        x.received += n
+        if x.received == self.size:
+            self.transactions += 1
+            self.latency.add(<uint64_t>(self.now - x.started))
+            if self.running:
+                self.start(engine, conn, x)
+            else:
+                engine.close_connection(conn)
+
+    cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
+        self.closed += 1
+
+    def run(self, Engine client not None, Engine server not None, seconds):
+        """Both engines in turn for some seconds; the time it took, s."""
+        cdef int64_t begin = clock_ns()
+        cdef int64_t until = begin + <int64_t>(seconds * 1e9)
+        self.running = True
+        with nogil:
+            pair_run(client, server, until, &self.now, NULL)
+        return (clock_ns() - begin) / 1e9
+
+    def forget(self):
+        """Set the results back, after warming up."""
+        self.transactions = 0
+        self.latency = Histogram()
+
+    def finish(self):
+        """Close each connection after the answer it waits for."""
+        self.running = False
+
+
+cdef class BulkSource(NativeHandler):
+    """Sends the pattern over and over, by reference, until told to stop."""
+
+    def __cinit__(self, pattern):
+        self.pattern = pattern
+        self.period = <uint32_t>len(pattern)
+        self.owner = NIL
+        self.running = True
+
+    def lend(self, Engine engine not None):
+        """Before the first connection: make the pattern known to the engine's pool."""
+        self.owner = engine.pool.lend(self.pattern)
+
+    def release(self, Engine engine not None):
+        """Take it back."""
+        if self.owner != NIL:
+            engine.pool.free(self.owner)
+            self.owner = NIL
+
+    def finish(self):
+        self.running = False
+
+    cdef void fill(self, Engine engine, uint64_t conn) noexcept nogil:
+        cdef uint64_t* at = engine.user(conn)
+        cdef uint32_t n
+        cdef int64_t taken
+        while self.running:
+            n = min(min(engine.send_room(conn), self.period - <uint32_t>at[0]), <uint32_t>CHUNK)
+            if n == 0:
+                return
+            taken = engine.send_packet(conn, self.owner, <uint32_t>at[0], n)
+            if taken <= 0:
+                return
+            self.sent += <uint64_t>taken
+            at[0] = (at[0] + <uint64_t>taken) % self.period
+        engine.close_connection(conn)
+
+    cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
+        engine.user(conn)[0] = 0
+        self.connected += 1
+        self.fill(engine, conn)
+
+    cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
+        if engine.user(conn) != NULL:
+            self.fill(engine, conn)
+
+    cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
+        self.closed += 1
+
+
+cdef class BulkSink(NativeHandler):
+    """Takes everything; with `verify` compares it with the pattern."""
+
+    def __cinit__(self, pattern, verify):
+        self.pattern = pattern
+        self.expected = <const uint8_t*><char*>self.pattern
+        self.period = <uint32_t>len(pattern)
+        self.verify = verify
+
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        return True
+
+    cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
+        engine.user(conn)[0] = 0
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        cdef uint64_t* at
+        cdef uint32_t take, left = n
+        self.received += n
+        if self.verify:
+            at = engine.user(conn)
+            while left:
+                take = min(left, self.period - <uint32_t>at[0])
+                if memcmp(data, self.expected + at[0], take) != 0:
+                    self.wrong += take
+                data += take
+                left -= take
+                at[0] = (at[0] + take) % self.period
+        engine.consume(conn, n)
+
+    cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
+        self.finished += 1
+        engine.close_connection(conn)

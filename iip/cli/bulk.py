@@ -1,0 +1,72 @@
+"""`iip bulk`: how fast one-way data flows."""
+from __future__ import annotations
+
+import click
+
+from iip.cli.common import emit, errors, json_option, size_text, statistics_table
+from iip.cli.pair import Pair, link_options, timed, wait_for
+
+PATTERN = (1 << 20) + 7           # bytes; no multiple of any segment size
+
+
+def pattern(seed: int = 1) -> bytes:
+    """Bytes without a short period."""
+    import random
+
+    return random.Random(seed).randbytes(PATTERN)
+
+
+@click.command()
+@click.option("--connections", type=click.IntRange(1, 1 << 16), default=1, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
+@click.option("--verify", is_flag=True, help="Compare every byte with what was sent.")
+@click.option("--tso", is_flag=True, help="Segments of up to 64 KiB, whole.")
+@link_options
+@json_option
+@errors
+def bulk(connections, seconds, verify, handler, as_json, **link):
+    """One engine sends data to another in the same process. Needs no root and no device.
+
+    Exit code 1 if --verify found a difference.
+    """
+    from iip.apps import bench, bench_python
+    from iip.runtime.pair import run_pair
+
+    data = pattern()
+    handlers = bench_python if handler == "python" else bench
+    source, sink = handlers.BulkSource(data), handlers.BulkSink(data, verify)
+    pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16), **link)
+    source.lend(pair.client)
+
+    def step(part):
+        import time
+        begin = time.monotonic()
+        run_pair(pair.client, pair.server, duration=part)
+        return time.monotonic() - begin
+
+    pair.connect(connections)
+    wait_for(step, lambda: source.connected == connections, "the connections were not established within 5 s")
+    start = sink.received
+    took = timed("bulk", seconds, step, lambda t: f"{(sink.received - start) * 8 / t / 1e9:.2f} Gbit/s" if t else "")
+    received = sink.received - start
+    source.finish()
+    wait_for(step, lambda: source.closed == connections, "the connections did not close within 5 s")
+    counters = pair.counters()
+    result = {
+        "bytes": received, "seconds": took, "gbit_per_s": received * 8 / took / 1e9,
+        "retransmissions": counters["client"].get("tcp_retransmits", 0),
+        "sent_in_all": source.sent, "received_in_all": sink.received,
+        "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
+        "checksum_offload": not link["no_offload"], "tso": link["tso"], "counters": counters,
+    }
+    if verify:
+        result["wrong_bytes"] = sink.wrong
+    source.release(pair.client)
+    pair.close()
+    result["packets_in_use"] = pair.packets_in_use()
+    emit(result, as_json, f"bulk: {size_text(received)}", skip=("counters",))
+    if not as_json:
+        for name, values in counters.items():
+            statistics_table(values, f"counters of the {name}")
+    if sink.wrong or source.sent != sink.received:
+        raise click.ClickException(f"{sink.wrong} bytes arrived altered, {source.sent - sink.received} did not arrive")

@@ -1,0 +1,87 @@
+"""Two engines in one process, as `iip pingpong` and `iip bulk` use them."""
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import click
+
+import iip
+from iip.cli.common import nonzero, progress
+from iip.drivers import MemoryLink
+from iip.memory.pool import PacketPool
+
+PORT = 7
+SLICE = 0.1                       # seconds between two looks at the progress
+CLOSING = 5.0                     # seconds that closing may take
+
+
+def link_options(command):
+    for option in reversed([
+        click.option("--ipv6", is_flag=True, help="Over IPv6 instead of IPv4."),
+        click.option("--ethernet", is_flag=True, help="Ethernet frames (with ARP or neighbour discovery) instead of "
+                     "bare IP packets."),
+        click.option("--mtu", type=click.IntRange(576, 65535), default=1500, show_default=True, help="Bytes."),
+        click.option("--no-offload", is_flag=True, help="Checksums in software."),
+        click.option("--copy", is_flag=True, help="A packet pool for each engine: packets are copied across."),
+        click.option("--handler", type=click.Choice(["cython", "python"]), default="cython", show_default=True,
+                     help="Language of the callbacks."),
+    ]):
+        command = option(command)
+    return command
+
+
+class Pair:
+    """A client and a server engine on a memory link."""
+
+    def __init__(self, client, server, *, ipv6, ethernet, mtu, no_offload, copy, connections, tso=False, **settings):
+        if ipv6 and mtu < 1280:
+            raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
+        medium: Literal["ethernet", "ip"] = "ethernet" if ethernet else "ip"
+        net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
+        self.target = net.format(2).split("/")[0]
+        link = MemoryLink(medium=medium, mtu=mtu, checksum_offload=not no_offload, tso=tso)
+        size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64)
+        packets = settings.pop("packets", 4096) + 8 * connections
+        pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]
+        common = {"medium": medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
+                  "max_connections": max(64, 2 * connections), "max_half_open": max(64, 2 * connections), **settings}
+        self.pools = pools
+        ours, theirs = (iip.Config(addresses=[net.format(i)], **common) for i in (1, 2))
+        self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
+        self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
+        self.server.tcp_listen(PORT)
+
+    def connect(self, n):
+        for _ in range(n):
+            self.client.tcp_connect(self.target, PORT)
+
+    def counters(self):
+        return {"client": nonzero(self.client.stats()), "server": nonzero(self.server.stats())}
+
+    def close(self):
+        for engine in (self.client, self.server):
+            engine.close()
+            engine.driver.close()
+
+    def packets_in_use(self):
+        """After `close`: 0 unless something leaked."""
+        return sum(p.packets - p.free_packets + p.views - p.free_views for p in self.pools)
+
+
+def timed(what, seconds, step, text):
+    """Call `step(part)` until `seconds` are over, with progress; the time it took, s."""
+    took = 0.0
+    with progress(what, seconds) as update:
+        while took < seconds:
+            took += step(min(SLICE, seconds - took))
+            update(took, text(took))
+    return took
+
+
+def wait_for(step, condition, message):
+    end = time.monotonic() + CLOSING
+    while not condition():
+        if time.monotonic() > end:
+            raise click.ClickException(message)
+        step(0.001)

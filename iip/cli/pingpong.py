@@ -1,0 +1,55 @@
+"""`iip pingpong`: how long a transaction takes."""
+from __future__ import annotations
+
+import click
+
+from iip.cli.common import emit, errors, json_option, statistics_table
+from iip.cli.pair import Pair, link_options, timed, wait_for
+
+WARM_UP = 0.05                    # seconds
+
+
+@click.command()
+@click.option("--size", type=click.IntRange(1, 1 << 20), default=1, show_default=True, help="Bytes of a request.")
+@click.option("--connections", type=click.IntRange(1, 1 << 20), default=32, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
+@link_options
+@json_option
+@errors
+def pingpong(size, connections, seconds, handler, as_json, **link):
+    """Two engines in one process exchange requests and answers of the same size.
+
+    A transaction is a request, its answer, and what TCP sends for both. Needs no root and no device.
+    """
+    from iip.apps import bench, bench_python
+    from iip.runtime.pair import run_pair
+
+    handlers = bench_python if handler == "python" else bench
+    client = handlers.PingPongClient(size, connections)
+    pair = Pair(client, handlers.PingPongServer(), connections=connections,
+                packets=4096 + 4 * connections * (size // 1400 + 1), send_buffer=max(1 << 20, 2 * size), **link)
+    pair.connect(connections)
+    wait_for(lambda s: client.run(pair.client, pair.server, s), lambda: client.connected == connections,
+             "the connections were not established within 5 s")
+    client.run(pair.client, pair.server, min(WARM_UP, seconds))
+    client.forget()
+    took = timed("pingpong", seconds, lambda s: client.run(pair.client, pair.server, s),
+                 lambda t: f"{client.transactions / t:,.0f} transactions/s" if t else "")
+    transactions, latency = client.transactions, client.latency
+    client.finish()
+    wait_for(lambda s: run_pair(pair.client, pair.server, duration=s), lambda: client.closed == connections,
+             "the connections did not close within 5 s")
+    percentiles = {f"p{p:g}": latency.percentile(p) for p in (50, 90, 99, 99.9)}
+    result = {
+        "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
+        "ns_per_transaction": took * 1e9 / transactions if transactions else None,
+        "latency_us": {name: None if ns is None else ns / 1e3 for name, ns in percentiles.items()},
+        "size": size, "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
+        "checksum_offload": not link["no_offload"], "counters": pair.counters(),
+    }
+    pair.close()
+    result["packets_in_use"] = pair.packets_in_use()
+    emit(result, as_json, "pingpong", skip=("counters",))
+    if not as_json:
+        for name, counters in result["counters"].items():
+            statistics_table(counters, f"counters of the {name}")

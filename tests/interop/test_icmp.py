@@ -1,0 +1,76 @@
+"""ping, both ways, and ICMP errors."""
+import json
+import socket
+
+import pytest
+
+from tests.interop.world import CLOSED, Local, iip_command, need
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.mark.parametrize("options", [("-c", 3, "-i", "0.05"),
+                                     ("-c", 3, "-i", "0.05", "-s", 8000),
+                                     ("-c", 100, "-i", "0.002", "-s", 1000)], ids=["small", "fragments", "burst"])
+def test_the_kernel_pings_us(server, netns_module, way, options):
+    need("ping")
+    out = netns_module.run("ping", f"-{way.version}", "-W", 2, *options, way.iip).stdout
+    assert " 0% packet loss" in out, out
+    assert "wrong data byte" not in out and "DUP" not in out, out
+
+
+def test_nobody_answers_for_an_address_that_is_not_ours(server, netns_module, way):
+    need("ping")
+    before = server.statistics()["counters"]
+    done = netns_module.run("ping", f"-{way.version}", "-W", 1, "-c", 1, way.nobody, check=False)
+    assert done.returncode == 1 and " 100% packet loss" in done.stdout
+    after = server.statistics()["counters"]
+    assert after.get("icmp_out_echo_reply", 0) == before.get("icmp_out_echo_reply", 0)
+
+
+def test_a_port_without_a_service_is_unreachable(server, way):
+    with socket.socket(way.family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2)
+        sock.connect((way.iip, CLOSED))
+        sock.send(b"anybody there?")
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(100)
+
+
+@pytest.mark.parametrize("size", [56, 8000])
+def test_we_ping_the_kernel(netns, way, size):
+    done = netns.run(*iip_command("ping", way.kernel, f"--{way.kind}", f"iip{way.kind}1", "--address",
+                                  f"{way.iip}/{way.bits}", "--host-address", f"{way.kernel}/{way.bits}",
+                                  "-c", 3, "-i", 0.02, "-s", size, "--json"))
+    result = json.loads(done.stdout)
+    assert result["received"] == result["transmitted"] == 3 and result["errors"] == []
+
+
+class Errors:
+    def __init__(self):
+        self.errors = []
+
+    def icmp_error(self, error):
+        self.errors.append(error)
+
+
+def test_we_hear_that_a_port_of_the_kernel_is_unreachable(netns, way):
+    handler = Errors()
+    with Local(way.kind, handler) as local:
+        local.engine.udp_send(b"anybody there?", way.kernel, CLOSED, 5000)
+        local.until(lambda: handler.errors)
+    error = handler.errors[0]
+    assert (str(error.reporter), error.source_port, error.destination_port) == (way.kernel, 5000, CLOSED)
+    assert (error.type, error.code) == ((3, 3) if way.version == 4 else (1, 4))
+
+
+def test_we_hear_that_nobody_has_an_address(netns, way):
+    """On a link a neighbour that does not answer; on a bare IP device the kernel, which has no such address either,
+    does not say so, and nothing is heard."""
+    if way.kind == "tun":
+        pytest.skip("there are no neighbours on a bare IP device")
+    handler = Errors()
+    with Local(way.kind, handler) as local:
+        local.engine.udp_send(b"anybody there?", way.nobody, 9, 5000)
+        local.until(lambda: handler.errors)
+    assert handler.errors[0].reporter is None and str(handler.errors[0].destination) == way.nobody

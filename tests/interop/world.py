@@ -1,0 +1,221 @@
+"""The kernel on one side of a TAP or TUN device, iip on the other; all of it in network namespaces of our own.
+
+`server` is `iip serve` in a process, as a user runs it, dual stack, one for the tests of a module per medium. `Local`
+is an engine in the test's own thread, for what needs a look inside; the kernel's side then acts in threads.
+"""
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import NamedTuple
+
+import pytest
+
+import iip
+from iip.drivers import Tap, Tun
+from iip.runtime.loop import run
+
+ECHO, HTTP, DISCARD, CHARGEN, CLOSED = 7, 80, 9, 19, 81
+BIG = 100_000_000
+
+
+class Way(NamedTuple):
+    """How the two talk."""
+
+    kind: str         # of device: tap or tun
+    version: int      # of IP
+
+    @property
+    def net(self):
+        return {("tap", 4): "10.8.0.", ("tun", 4): "10.9.0.", ("tap", 6): "fd08::", ("tun", 6): "fd09::"}[self]
+
+    @property
+    def bits(self):
+        return 24 if self.version == 4 else 64
+
+    @property
+    def family(self):
+        return socket.AF_INET if self.version == 4 else socket.AF_INET6
+
+    @property
+    def iip(self):
+        return f"{self.net}2"
+
+    @property
+    def kernel(self):
+        return f"{self.net}1"
+
+    @property
+    def nobody(self):
+        return f"{self.net}99"
+
+    def url(self, path, host=None, port=HTTP):
+        host = host or self.iip
+        return f"http://{f'[{host}]' if self.version == 6 else host}:{port}/{path}"
+
+    def addresses(self, side):
+        """Both versions' addresses on this kind of device, with prefix lengths."""
+        both = [Way(self.kind, 4), Way(self.kind, 6)]
+        return tuple(f"{getattr(w, side)}/{w.bits}" for w in both)
+
+
+WAYS = [Way(kind, version) for kind in ("tap", "tun") for version in (4, 6)]
+
+
+def need(*tools):
+    """Skip unless these programs are there."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs the program {tool}")
+
+
+def iip_command(*arguments):
+    return [sys.executable, "-m", "iip.cli.main", *map(str, arguments)]
+
+
+class Server:
+    """`iip serve` in a process of its own."""
+
+    def __init__(self, kind, root, *options):
+        self.way = Way(kind, 4)
+        arguments = ["serve", f"--{kind}", f"iip{kind}0", "--json", "--echo", ECHO, "--http", HTTP, "--root", root,
+                     "--discard", DISCARD, "--chargen", CHARGEN, *options]
+        for ours, host in zip(self.way.addresses("iip"), self.way.addresses("kernel"), strict=True):
+            arguments += ["--address", ours, "--host-address", host]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(iip_command(*arguments), stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        try:
+            for version in (4, 6):
+                self._wait(Way(kind, version).iip)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait(self, address):
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((address, DISCARD), timeout=2):
+                return
+            assert self.process.poll() is None, f"the server ended: {self.complaints()}"
+            assert time.monotonic() < deadline, f"{address} does not answer"
+            time.sleep(0.05)
+
+    def complaints(self):
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def statistics(self):
+        """What SIGUSR1 makes it print: connections_open and counters."""
+        before = len(self.complaints().splitlines())
+        self.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            text = self.complaints()
+            lines = text.splitlines()
+            if len(lines) > before and text.endswith("\n"):
+                return json.loads(lines[-1])
+            time.sleep(0.01)
+        raise AssertionError("SIGUSR1 printed no statistics")
+
+    def stop(self):
+        """End it as a user would; the result that it printed. Nothing may be left in its memory."""
+        try:
+            self.process.terminate()
+            out, _ = self.process.communicate(timeout=10)
+            assert self.process.returncode == 0, self.complaints()
+        finally:
+            self.kill()
+        result = json.loads(out)
+        assert result["packets_in_use"] == 0
+        return result
+
+    def kill(self):
+        """Without a chance to tidy up."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class Local:
+    """An engine in this thread. `until` runs it."""
+
+    def __init__(self, kind, handler=None, wrap=None, packet_size=2048, device_mtu=None, **settings):
+        way = Way(kind, 4)
+        device = Tap if kind == "tap" else Tun
+        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=device_mtu)
+        config = iip.Config(addresses=way.addresses("iip"), medium=self.device.medium, packet_size=packet_size,
+                            **{"mtu": self.device.mtu, **settings})
+        self.driver = self.device if wrap is None else wrap(self.device)
+        self.engine = iip.Engine(config, handler or iip.Handler(), self.driver, seed=1)
+
+    def until(self, condition, timeout=10):
+        assert run(self.engine, duration=timeout, stop=condition) == "stop", "it did not happen in time"
+
+    def run(self, seconds):
+        run(self.engine, duration=seconds)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pool = self.engine.pool
+        self.engine.close()
+        self.driver.close()
+        if exc[0] is None:
+            assert pool.full
+
+
+class Kernel(threading.Thread):
+    """The kernel's side of a test, a function in a thread; `result()` waits for what it returns or raises."""
+
+    def __init__(self, function, *arguments):
+        super().__init__(daemon=True)
+        self.function, self.arguments = function, arguments
+        self.error = self.value = None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.function(*self.arguments)
+        except BaseException as error:
+            self.error = error
+
+    def done(self):
+        return not self.is_alive()
+
+    def result(self, timeout=10):
+        self.join(timeout)
+        assert not self.is_alive(), "the kernel's side does not end"
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def listen(way, port, backlog=256):
+    sock = socket.socket(way.family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((way.kernel, port))
+    sock.listen(backlog)
+    sock.settimeout(10)
+    return sock
+
+
+def connect(way, port, timeout=10):
+    return socket.create_connection((way.iip, port), timeout=timeout)
+
+
+def sha256(path):
+    with open(path, "rb") as f:
+        digest = hashlib.sha256()
+        while block := f.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
