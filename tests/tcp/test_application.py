@@ -82,7 +82,8 @@ def test_handler_without_methods(make):
     """Whatever is left out has a default: accept, consume, close when the peer does."""
 
     class Nothing:
-        conns = {}
+        def __init__(self):
+            self.conns = {}
 
     wire = make(handler=Nothing(), receive_buffer=3000)
     peer = Peer(wire)
@@ -113,7 +114,7 @@ def test_connections_cannot_be_made():
         iip.Payload()
 
 
-# -- payload ----------------------------------------------------------------------------------------------------------
+# -- payload ---------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def keeper(make):
@@ -225,7 +226,7 @@ def test_send_of_something_else(wire, data):
         peer.conn.send(data)
 
 
-# -- snapshot -----------------------------------------------------------------------------------------------------------
+# -- snapshot --------------------------------------------------------------------------------------------------
 
 def test_snapshot_empty(wire):
     rows = wire.engine.connections()
@@ -285,7 +286,7 @@ def test_snapshot_of_many(wire):
     assert (rows == copy).all()   # a snapshot, not a view
 
 
-# -- time and repeatability ----------------------------------------------------------------------------------------------
+# -- time and repeatability ------------------------------------------------------------------------------------
 
 def test_run_says_when_to_run_again(make):
     wire = make(keepalive=0)
@@ -352,9 +353,9 @@ def test_closed_is_told_once_and_last(wire):
 
 
 def test_connect_errors(wire):
-    with pytest.raises(iip.ConfigError, match="port=0.*from 1 to 65535"):
+    with pytest.raises(iip.ConfigError, match=r"port=0.*from 1 to 65535"):
         wire.engine.tcp_connect(wire.remote, 0)
-    with pytest.raises(iip.ConfigError, match="port=65536"):
+    with pytest.raises(iip.ConfigError, match=r"port=65536"):
         wire.engine.tcp_connect(wire.remote, 65536)
     with pytest.raises(iip.ConfigError, match="source_port"):
         wire.engine.tcp_connect(wire.remote, 80, source_port=-1)

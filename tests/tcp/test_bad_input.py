@@ -47,7 +47,7 @@ def with_checksum(peer, segment):
     return segment[:16] + struct.pack("!H", value) + segment[18:]
 
 
-# -- truncated ----------------------------------------------------------------------------------------------------------
+# -- truncated -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("length", range(1, 20))
 def test_tcp_header_cut_off(wire, peer, length):
@@ -80,7 +80,7 @@ def test_every_prefix_of_a_segment(wire, peer, version):
     assert wire.engine.pool.full
 
 
-# -- contradictory --------------------------------------------------------------------------------------------------------
+# -- contradictory ---------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("header", [0, 4, 16])
 def test_data_offset_too_small(wire, peer, header):
@@ -136,7 +136,7 @@ def test_overlaps_that_contradict_each_other(wire, peer):
     assert got == b"01XX4567YYYYZZ"
 
 
-# -- checksums ---------------------------------------------------------------------------------------------------------------
+# -- checksums -------------------------------------------------------------------------------------------------
 
 def test_tcp_checksum(wire, peer):
     reject(wire, peer.packet(ACK, seq=peer.nxt, data=b"x", bad_checksum=True), tcp_bad_checksum=1)
@@ -178,7 +178,7 @@ def test_checksum_of_another_pseudo_header(wire, peer):
     reject(wire, rebuilt(peer, other), tcp_bad_checksum=1)
 
 
-# -- spoofed and land ----------------------------------------------------------------------------------------------------------
+# -- spoofed and land ------------------------------------------------------------------------------------------
 
 def test_land(wire, version):
     """From our own address and port to the same: it never came from us."""
@@ -251,7 +251,7 @@ def test_spoofed_ack_far_from_the_range(wire, peer):
     wire.counters_are(tcp_bad_ack=4, tcp_challenge_ack=4, tcp_out_segments=4)
 
 
-# -- oversized ------------------------------------------------------------------------------------------------------------------
+# -- oversized -------------------------------------------------------------------------------------------------
 
 def test_segment_larger_than_the_mss(wire, peer):
     """What fits into the window is taken, however large the packet."""
@@ -282,7 +282,7 @@ def test_beyond_the_largest_packet(wire, peer):
     assert not wire.driver.feed(b"")
 
 
-# -- options ----------------------------------------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------------------
 
 BAD_OPTIONS = {
     "length 0": b"\x02\x00\x05\xb4",
@@ -369,7 +369,7 @@ def test_sack_bombs(wire):
     assert wire.engine.pool.full
 
 
-# -- floods ---------------------------------------------------------------------------------------------------------------------------
+# -- floods ----------------------------------------------------------------------------------------------------
 
 def test_random_segments(make):
     """Into every state of a listening engine with a connection: nothing is lost, and it still works afterwards."""

@@ -97,7 +97,8 @@ def test_pool_empty_when_packets_arrive(make):
     kept = []
 
     class Keeper(iip.Handler):
-        conns = {}
+        def __init__(self):
+            self.conns = {}
 
         def tcp_accepted(self, conn):
             self.conns[1] = conn
