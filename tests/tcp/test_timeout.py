@@ -201,17 +201,35 @@ def test_karn_what_waited_behind_a_retransmission(wire):
     assert wire.row["rto"] == pytest.approx(0.6 * SECOND, rel=1e-2)
 
 
-def test_timestamps_measure_retransmissions(wire):
+def test_timestamps_measure_fast_retransmissions(wire):
     """RFC 7323 §4: the echoed timestamp says which transmission arrived."""
-    peer = established(wire, options=opt_timestamps(1, 0))
-    peer.write(b"a")
-    peer.expect(ACK, data=b"a")
-    peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3)
+    peer = established(wire, options=opt_mss(1000) + opt_timestamps(1, 0))
+    peer.write(b"a" * 988 * 4)
+    for _ in range(4):
+        peer.expect(ACK, size=988)
+    wire.advance(0.05)
+    for _ in range(3):
+        peer.send(ACK, ack=peer.rcv - 4 * 988)
+    peer.expect(ACK, seq=peer.rcv - 4 * 988, size=988)
     wire.advance(0.05)
     peer.send(ACK)
     srtt, _, rto = estimate([0.1, 0.05])
     assert wire.row["srtt"] == pytest.approx(srtt * SECOND, abs=2e6)
     assert wire.row["rto"] == pytest.approx(rto * SECOND, abs=5e6)
+
+
+def test_timestamps_after_a_timeout(wire):
+    """The echo may be of a transmission whose ACK was lost, and would measure our own waiting: no sample, and the
+    RTO is what it was."""
+    peer = established(wire, options=opt_timestamps(1, 0))
+    before = wire.row["srtt"], wire.row["rto"]
+    echo = peer.ts_echo
+    peer.write(b"a")
+    peer.expect(ACK, data=b"a")
+    peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3)
+    wire.advance(0.05)
+    peer.send(ACK, tsecr=echo + 1)
+    assert (wire.row["srtt"], wire.row["rto"]) == before
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT_1, LAST_ACK], ids=lambda s: s.name)
