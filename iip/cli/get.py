@@ -127,6 +127,7 @@ def get(url, output, timeout, as_json, **device):
             run(engine, duration=0.2, stop=lambda: fetcher.closed)
         finally:
             engine.close()
+            engine.driver.close()
         sink.flush() if hasattr(sink, "flush") else None
     finally:
         if output not in (None, "-"):

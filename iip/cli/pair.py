@@ -60,8 +60,9 @@ class Pair:
         return {"client": nonzero(self.client.stats()), "server": nonzero(self.server.stats())}
 
     def close(self):
-        self.client.close()
-        self.server.close()
+        for engine in (self.client, self.server):
+            engine.close()
+            engine.driver.close()
 
     def packets_in_use(self):
         """After `close`: 0 unless something leaked."""

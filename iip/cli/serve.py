@@ -108,11 +108,14 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         with requests:
             run(engine, duration=duration, stop=stop)
         connections = len(engine.connections())
-        counters = nonzero(engine.stats())
-        result = {"seconds": time.monotonic() - start, "connections_open": connections, "counters": counters}
+        apps.abort_all()
+        engine.run(time.monotonic_ns())
+        result = {"seconds": time.monotonic() - start, "connections_open": connections}
+        result["counters"] = nonzero(engine.stats())
     finally:
         pool = engine.pool
         engine.close()
+        engine.driver.close()
     result["packets_in_use"] = (pool.packets - pool.free_packets) + (pool.views - pool.free_views)
     if as_json:
         emit(result, True, "")
