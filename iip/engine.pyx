@@ -8,6 +8,7 @@ from iip.drivers.base cimport NEVER
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
+from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
 from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
 from iip.net.udp cimport udp_input
@@ -148,6 +149,8 @@ cdef class Engine:
         not later than `now` when there is more to do at once, INT64_MAX when only a packet changes anything."""
         cdef int received
         now = max(now, self.net.now)
+        if unlikely(self.net.now == 0):
+            neigh_rebase(self.net, now)
         self.net.now = now
         tcp_clock(self.tcp, now)
         received = _input_phase(self, now)
