@@ -65,6 +65,8 @@ cdef class Connection:
         """Queue `data` (any contiguous buffer). Returns how many bytes were taken, from 0 to all: the send
         buffer bounds it, and `tcp_acked` says when there is room again.
 
+        A connection that ended in this pass takes nothing: `tcp_closed` is about to tell.
+
         Small data is copied. Longer than `Config.copy_threshold`, immutable `bytes` are referenced until the
         peer has acknowledged them; `reference=True` does that with any buffer, which must then not
         change; False always copies. Raises ConnectionGone, and BrokenPipeError after `shutdown`.
@@ -79,9 +81,14 @@ cdef class Connection:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         taken = user_send(self.engine.tcp, t, <const uint8_t*>view.buf, <uint32_t>min(view.len, 0x7FFFFFFF))
         PyBuffer_Release(&view)
-        if taken < 0:
+        return self._taken(t, taken)
+
+    cdef object _taken(self, Tcb* t, int64_t taken):
+        if taken >= 0:
+            return taken
+        if t.flags & TF_FIN_WANTED:
             raise BrokenPipeError("send after shutdown or close")
-        return taken
+        return 0                  # over, and tcp_closed not delivered yet
 
     def _send_reference(self, data):
         cdef Tcb* t = self.tcb()
@@ -98,7 +105,7 @@ cdef class Connection:
         taken = user_send_packet(self.engine.tcp, t, owner, 0, self.engine.pool.c.packets[owner].len)
         pkt_free(&self.engine.pool.c, owner)
         self.engine.pool.drain_released()
-        return taken
+        return self._taken(t, taken)
 
     def consume(self, n):
         """`n` received bytes are dealt with: the window opens by as much."""

@@ -1,6 +1,7 @@
 """The engine: packets, time and calls in; packets, callbacks and the next deadline out."""
 import os
 
+cimport cython
 from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove, memset
@@ -29,6 +30,7 @@ from iip.errors import ConfigError
 
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
+    MAX_LATE = 16                 # full bursts in a row that timers wait for
 
 cdef int64_t RETRY = 200000       # ns: the driver or a pool had no room; look again soon
 
@@ -67,6 +69,7 @@ cdef class NativeHandler:
         """Anything else from the network layer: ICMP replies and errors, ARP replies, address conflicts."""
 
 
+@cython.no_gc_clear               # giving the packets back takes the pool and the driver
 cdef class Engine:
     """One TCP/IP stack. It does protocol processing and nothing else; `run` is the only thing that happens.
 
@@ -155,7 +158,11 @@ cdef class Engine:
         received = _input_phase(self, now)
         if now >= net_next_deadline(self.net):
             net_timers(self.net)
-        tcp_timers(self.tcp)
+        if likely(received < self.burst) or self.late == MAX_LATE:
+            tcp_timers(self.tcp)
+            self.late = 0
+        else:                     # what is still in the driver may be the answer a timer is waiting for
+            self.late += 1
         _deliver_phase(self)
         tcp_flush(self.tcp)
         _transmit_phase(self, now)
