@@ -279,3 +279,47 @@ def test_a_whole_connection_in_one_burst(wire):
     peer.expect_nothing(100)
     assert wire.handler.take() == []          # it came and went: the application hears of neither
     assert wire.engine.n_connections == 0
+
+
+def test_any_address(make, version):
+    """`accept_any`: a transparent proxy answers for whatever address the SYN was for."""
+    wire = make(accept_any=True)
+    peer = Peer(wire, local="203.0.113.5" if version == 4 else "2001:db8::5")
+    peer.connect()
+    assert str(wire.handler.syns[0].local_address) == peer.local
+    peer.send(ACK, data=b"x")
+    peer.expect(ACK)
+    assert wire.handler.take() == [("accepted",), ("payload", b"x")]
+
+
+def test_not_our_address(wire, version):
+    wire.engine.tcp_listen(80)
+    peer = Peer(wire, local="203.0.113.5" if version == 4 else "2001:db8::5")
+    peer.syn()
+    peer.expect_nothing(10)
+    wire.counters_are(ip_not_ours=1)
+
+
+def test_second_address_of_ours(make, version):
+    """The answer comes from the address that was asked (RFC 9293 §3.9.2)."""
+    second = "10.0.0.9" if version == 4 else "fd00::9"
+    wire = make(addresses=("10.0.0.1/24", "10.0.0.9/24", "fd00::1/64", "fd00::9/64"))
+    peer = Peer(wire, local=second)
+    peer.connect()
+    assert str(peer.conn.local[0]) == second
+    conn = wire.engine.tcp_connect(wire.remote, 7, source=second, source_port=80)
+    wire.run()
+    other = Peer(wire, port=7, local=second)
+    other.expect(SYN, ack=0)
+    assert str(conn.local[0]) == second
+
+
+@pytest.mark.parametrize("ttl", [64, 1, 255])
+def test_ip_header(make, version, ttl):
+    """The TTL of the settings (RFC 9293 §3.9.2), and "don't fragment" for path MTU discovery (RFC 1191 §6)."""
+    wire = make(ttl=ttl)
+    peer = Peer(wire)
+    answer = peer.connect()
+    assert answer.ttl == ttl
+    if version == 4:
+        assert answer.raw[6] >> 5 == 2
