@@ -118,7 +118,8 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
-    mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
+    if not t.flags & TF_ORPHAN:
+        mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
 
 
 cdef void _drop_queue(Tcp* s, uint32_t head) noexcept nogil:
