@@ -20,6 +20,9 @@ class PingPongServer(Handler):
 class _Exchange:
     __slots__ = ("received", "started")
 
+    received: int
+    started: int
+
 
 class PingPongClient(Handler):
     def __init__(self, size, connections):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from iip import Handler
+from iip.apps.pending import send
 
 _CHARACTERS = bytes(range(32, 127))
 _LINE = 72
@@ -45,7 +46,7 @@ class Chargen(Handler):
                 if not len(piece):
                     conn.close()
                     break
-            n = conn.send(piece, reference=True)
+            n = send(conn, piece)
             sent += n
             if n < len(piece):
                 break

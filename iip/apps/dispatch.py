@@ -1,7 +1,7 @@
 """Several servers on one engine, chosen by local port."""
 from __future__ import annotations
 
-from iip import Handler
+from iip import Connection, Handler
 
 
 class Dispatch(Handler):
@@ -10,14 +10,15 @@ class Dispatch(Handler):
     def __init__(self, tcp: dict[int, Handler], udp: dict[int, Handler] | None = None):
         self.tcp = dict(tcp)
         self.udp = dict(udp or {})
+        self.connections: set[Connection] = set()         # established ones
 
     def open(self, engine):
         """Listen and bind on all ports, and tell the handlers their engine."""
         for port, app in self.tcp.items():
-            app.engine = engine
+            app.engine = engine  # type: ignore[attr-defined]
             engine.tcp_listen(port)
         for port, app in self.udp.items():
-            app.engine = engine
+            app.engine = engine  # type: ignore[attr-defined]
             engine.udp_bind(port)
 
     def _app(self, conn):
@@ -27,7 +28,13 @@ class Dispatch(Handler):
         app = self.tcp.get(syn.local_port)
         return app is not None and app.tcp_accept(syn)
 
+    def abort_all(self):
+        """RST to every peer, in the engine's next run."""
+        for conn in self.connections:
+            conn.abort()
+
     def tcp_accepted(self, conn):
+        self.connections.add(conn)
         self._app(conn).tcp_accepted(conn)
 
     def tcp_payload(self, conn, data):
@@ -40,6 +47,7 @@ class Dispatch(Handler):
         self._app(conn).tcp_shutdown(conn)
 
     def tcp_closed(self, conn, reason):
+        self.connections.discard(conn)
         self._app(conn).tcp_closed(conn, reason)
 
     def udp_payload(self, datagram):

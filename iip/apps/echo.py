@@ -1,13 +1,15 @@
 """The echo service (RFC 862), TCP and UDP."""
 from __future__ import annotations
 
-from iip import Handler
+from iip import Engine, Handler
 from iip.apps.pending import Pending
 
 
 class Echo(Handler):
     """Sends everything back. What the peer does not read is not consumed, so its own window closes: a peer that
     only sends is slowed down, and no memory grows."""
+
+    engine: Engine                # set by Dispatch, before anything else happens
 
     def tcp_accepted(self, conn):
         conn.context = _Echoing()

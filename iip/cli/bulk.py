@@ -29,14 +29,12 @@ def bulk(connections, seconds, verify, handler, as_json, **link):
 
     Exit code 1 if --verify found a difference.
     """
-    if handler == "python":
-        from iip.apps.bench_python import BulkSink, BulkSource
-    else:
-        from iip.apps.bench import BulkSink, BulkSource
+    from iip.apps import bench, bench_python
     from iip.runtime.pair import run_pair
 
     data = pattern()
-    source, sink = BulkSource(data), BulkSink(data, verify)
+    handlers = bench_python if handler == "python" else bench
+    source, sink = handlers.BulkSource(data), handlers.BulkSink(data, verify)
     pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16), **link)
     source.lend(pair.client)
 

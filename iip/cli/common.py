@@ -72,7 +72,7 @@ def open_engine(handler, *, tap, tun, addresses, host_addresses, gateway, mtu, w
 
 
 def _gateways(gateways, host_addresses):
-    found = {}
+    found: dict[str, str] = {}
     for text in [*gateways, *(a.split("/")[0] for a in host_addresses)]:
         try:
             name = "gateway" if ipaddress.ip_address(text).version == 4 else "gateway6"
@@ -82,7 +82,7 @@ def _gateways(gateways, host_addresses):
     return found
 
 
-def emit(result: dict, as_json: bool, title: str, skip=()):
+def emit(result: dict[str, object], as_json: bool, title: str, skip=()):
     """Print a result: JSON to standard output, or a table."""
     if as_json:
         click.echo(json.dumps(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -20,7 +21,7 @@ class _Fetcher(Handler):
     def __init__(self, host, target, sink):
         import h11
 
-        self.h11 = h11
+        self.h11: Any = h11
         self.http = h11.Connection(h11.CLIENT)
         self.request = h11.Request(method="GET", target=target,
                                    headers=[("Host", host), ("User-Agent", "iip"), ("Connection", "close")])
@@ -81,6 +82,9 @@ class _Nowhere:
     def write(self, data):
         return len(data)
 
+    def close(self):
+        """Nothing to close."""
+
 
 @click.command()
 @click.argument("url")
@@ -123,6 +127,7 @@ def get(url, output, timeout, as_json, **device):
             run(engine, duration=0.2, stop=lambda: fetcher.closed)
         finally:
             engine.close()
+            engine.driver.close()
         sink.flush() if hasattr(sink, "flush") else None
     finally:
         if output not in (None, "-"):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import click
 
@@ -36,7 +37,7 @@ class Pair:
     def __init__(self, client, server, *, ipv6, ethernet, mtu, no_offload, copy, connections, tso=False, **settings):
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
-        medium = "ethernet" if ethernet else "ip"
+        medium: Literal["ethernet", "ip"] = "ethernet" if ethernet else "ip"
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
         link = MemoryLink(medium=medium, mtu=mtu, checksum_offload=not no_offload, tso=tso)
@@ -59,8 +60,9 @@ class Pair:
         return {"client": nonzero(self.client.stats()), "server": nonzero(self.server.stats())}
 
     def close(self):
-        self.client.close()
-        self.server.close()
+        for engine in (self.client, self.server):
+            engine.close()
+            engine.driver.close()
 
     def packets_in_use(self):
         """After `close`: 0 unless something leaked."""

@@ -80,6 +80,7 @@ def ping(host, count, interval, size, timeout, as_json, **device):
         pass
     finally:
         engine.close()
+        engine.driver.close()
     times = [ms for _, ms in pinger.replies]
     result = {
         "host": host, "address": address, "transmitted": transmitted, "received": len(times),

@@ -21,15 +21,13 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
 
     A transaction is a request, its answer, and what TCP sends for both. Needs no root and no device.
     """
-    if handler == "python":
-        from iip.apps.bench_python import PingPongClient, PingPongServer
-    else:
-        from iip.apps.bench import PingPongClient, PingPongServer
+    from iip.apps import bench, bench_python
     from iip.runtime.pair import run_pair
 
-    client = PingPongClient(size, connections)
-    pair = Pair(client, PingPongServer(), connections=connections, packets=4096 + 4 * connections * (size // 1400 + 1),
-                send_buffer=max(1 << 20, 2 * size), **link)
+    handlers = bench_python if handler == "python" else bench
+    client = handlers.PingPongClient(size, connections)
+    pair = Pair(client, handlers.PingPongServer(), connections=connections,
+                packets=4096 + 4 * connections * (size // 1400 + 1), send_buffer=max(1 << 20, 2 * size), **link)
     pair.connect(connections)
     wait_for(lambda s: client.run(pair.client, pair.server, s), lambda: client.connected == connections,
              "the connections were not established within 5 s")
@@ -41,10 +39,11 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
     client.finish()
     wait_for(lambda s: run_pair(pair.client, pair.server, duration=s), lambda: client.closed == connections,
              "the connections did not close within 5 s")
+    percentiles = {f"p{p:g}": latency.percentile(p) for p in (50, 90, 99, 99.9)}
     result = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "ns_per_transaction": took * 1e9 / transactions if transactions else None,
-        "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
+        "latency_us": {name: None if ns is None else ns / 1e3 for name, ns in percentiles.items()},
         "size": size, "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
         "checksum_offload": not link["no_offload"], "counters": pair.counters(),
     }

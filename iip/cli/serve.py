@@ -108,18 +108,19 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         with requests:
             run(engine, duration=duration, stop=stop)
         connections = len(engine.connections())
-        engine.abort_all()        # so that the peers need not wait for us
+        apps.abort_all()
         engine.run(time.monotonic_ns())
         result = {"seconds": time.monotonic() - start, "connections_open": connections}
         result["counters"] = nonzero(engine.stats())
     finally:
         pool = engine.pool
         engine.close()
+        engine.driver.close()
     result["packets_in_use"] = (pool.packets - pool.free_packets) + (pool.views - pool.free_views)
     if as_json:
         emit(result, True, "")
     else:
-        statistics_table(result["counters"], "counters")
+        statistics_table(counters, "counters")
         click.echo(f"{connections} connections aborted, {result['packets_in_use']} packets left in use", err=True)
     if result["packets_in_use"]:
         raise SystemExit(1)

@@ -10,7 +10,7 @@ from iip.net.state cimport (ADDR_PROBING, AK_OWN, AddrSlot, NE_ARP_REPLY, NetEve
                             event_new, net_count)
 from iip.net.types cimport MEDIUM_ETHERNET, addr_from4, addr_is4
 from iip.verdict cimport (arp_conflict, arp_in_replies, arp_in_requests, arp_malformed, arp_not_for_us, count,
-                          icmp_queue_full, ip_no_route, link_looped, neighbour_table_full, ok, tx_no_buffer)
+                          icmp_queue_full, ip_no_route, link_looped, neighbour_table_full, tx_no_buffer)
 from iip.wire.arp cimport (ARP_LEN, ARP_REPLY, ARP_REQUEST, arp_is_ethernet_ipv4, arp_op, arp_sender_ip, arp_sender_mac,
                            arp_target_ip)
 from iip.wire.bytes cimport load32_be

@@ -6,8 +6,8 @@ from iip.memory.pool cimport (NIL, PKT_TX_IP_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Pac
 from iip.net.link cimport chain_slice, link_queue
 from iip.net.state cimport IP_IDS, Net, net_tx_room
 from iip.net.types cimport CAP_TX_IP_CSUM, Addr
-from iip.verdict cimport count, ip_fragmented, ip_too_big, ok, tx_no_buffer, tx_queue_full
-from iip.wire.bytes cimport load16, store16
+from iip.verdict cimport count, ip_fragmented, ok, tx_no_buffer, tx_queue_full
+from iip.wire.bytes cimport store16
 from iip.wire.ethernet cimport ETH_HLEN
 from iip.wire.ipv4 cimport IP4_HLEN, IP4_MF, ip4_store_sum, ip_version
 from iip.wire.ipv6 cimport IP6_FRAGMENT, IP6_FRAG_HLEN, IP6_HLEN, ip6_frag_build

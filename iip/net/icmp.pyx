@@ -1,5 +1,5 @@
 """ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2) and IPv6 (RFC 4443): echo, and errors in both directions."""
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from iip.memory.pool cimport (NIL, Packet, pkt, pkt_alloc, pkt_copy_out, pkt_data,
                               pkt_tailroom)
 from iip.net.checksum cimport net_l4_checksum, net_rx_l4_checksum_ok
@@ -301,7 +301,8 @@ cdef bint _take_token(Net* net) noexcept nogil:
     return True
 
 
-cdef void net_icmp_error(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t code, uint32_t param) noexcept nogil:
+cdef void net_icmp_error(Net* net, IpRx* rx, uint32_t packet, uint8_t type, uint8_t code,
+                         uint32_t param) noexcept nogil:
     """Report an error about a received packet, which begins at its IP header and stays the caller's, if the
     rules allow it. `param`: the second word of the message (MTU, pointer). Counts everything itself."""
     cdef Flow f

@@ -1,16 +1,17 @@
 """A window on the network layer, for tests and for learning: one `Net` without engine, driver and TCP."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from iip.memory.pool cimport NIL, Packet, PacketPool, pkt, pkt_alloc, pkt_copy_out, pkt_data, pkt_free, pkt_tailroom
-from iip.net.net cimport (Addr, Flow, IpRx, Net, NetEvent, addr_object, addr_of, net_arp_request, net_confirm, net_input,
-                          net_join, net_l4_checksum, net_leave, net_loopback_pop, net_output, net_ping,
+from iip.net.net cimport (Addr, Flow, IpRx, Net, NetEvent, addr_object, addr_of, net_arp_request, net_confirm,
+                          net_input, net_join, net_l4_checksum, net_leave, net_loopback_pop, net_output, net_ping,
                           net_pmtu_update, net_route, net_rx_l4_checksum_ok, net_setup, net_teardown, net_timers,
                           udp_bind, udp_input, udp_send, udp_unbind)
-from iip.net.state cimport (NB_DELAY, NB_FREE, NB_INCOMPLETE, NB_PROBE, NB_REACHABLE, NB_STALE, NE_ARP_REPLY, NE_CONFLICT,
-                            NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UDP, NE_UNREACHABLE, NEIGH_GROUP, NEIGH_LOOP, Neighbour)
+from iip.net.state cimport (NB_DELAY, NB_FREE, NB_INCOMPLETE, NB_PROBE, NB_REACHABLE, NB_STALE, NE_ARP_REPLY,
+                            NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UDP, NE_UNREACHABLE, NEIGH_GROUP,
+                            NEIGH_LOOP, Neighbour)
 from iip.net.types cimport PROTO_UDP
-from iip.verdict cimport N_VERDICTS, count, icmp_in_error, ok
+from iip.verdict cimport N_VERDICTS, count, ok
 
 from iip.verdict import Verdict
 
@@ -273,9 +274,9 @@ cdef class NetProbe:
     def icmp_error(self):
         """What the transport is told after the verdict icmp_in_error."""
         e = &self.net.icmp_error
-        return {"src": str(addr_object(&e.src)), "dst": str(addr_object(&e.dst)), "reporter": str(addr_object(&e.reporter)),
-                "icmp": (e.type, e.code), "proto": e.proto, "mtu": e.mtu, "ports": (e.src_port, e.dst_port),
-                "seq": e.seq}
+        return {"src": str(addr_object(&e.src)), "dst": str(addr_object(&e.dst)),
+                "reporter": str(addr_object(&e.reporter)), "icmp": (e.type, e.code),
+                "proto": e.proto, "mtu": e.mtu, "ports": (e.src_port, e.dst_port), "seq": e.seq}
 
     def counters(self):
         """Every counter that is not 0, by name."""

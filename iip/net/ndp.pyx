@@ -57,6 +57,7 @@ cdef int _solicited(Net* net, IpRx* rx, const Addr* target, const uint8_t* mac) 
     cdef AddrSlot* slot
     cdef bint probe = addr_is_zero(&rx.src)
     cdef uint8_t flags
+    cdef const uint8_t* link = net.link_src
     cdef Addr all_nodes
     cdef const uint8_t* d = <const uint8_t*>&rx.dst
     if probe and (mac != NULL or not (d[0] == 0xFF and d[11] == 1 and d[12] == 0xFF)):
@@ -78,15 +79,17 @@ cdef int _solicited(Net* net, IpRx* rx, const Addr* target, const uint8_t* mac) 
         net_count(net, nd_advertise(net, target, &all_nodes, NULL, flags))
         return nd_in
     if mac != NULL:
+        link = mac
         neigh_learn(net, &rx.src, 6, mac, LEARN_OVERRIDE | LEARN_CREATE)
-    net_count(net, nd_advertise(net, target, &rx.src, &net.link_src[0] if mac == NULL else mac, flags | ND_SOLICITED))
+    net_count(net, nd_advertise(net, target, &rx.src, link, flags | ND_SOLICITED))
     return nd_in
 
 
 cdef int _advertised(Net* net, IpRx* rx, uint8_t flags, const Addr* target, const uint8_t* mac) noexcept nogil:
-    """RFC 4861 §7.1.2 and §7.2.5. Without our target's address in it (it may be left out of an answer to a
-    solicitation that was not multicast) the sender's link address counts."""
+    """RFC 4861 §7.1.2 and §7.2.5. Without a link-layer address in it (which may be left out of an answer to a
+    solicitation that was not multicast) the frame's sender counts."""
     cdef AddrSlot* slot
+    cdef const uint8_t* link = net.link_src
     cdef int what = 0
     if addr_is_group(&rx.dst) and flags & ND_SOLICITED:
         return nd_malformed
@@ -103,5 +106,5 @@ cdef int _advertised(Net* net, IpRx* rx, uint8_t flags, const Addr* target, cons
         what |= LEARN_REACHABLE
     if flags & ND_OVERRIDE:
         what |= LEARN_OVERRIDE
-    neigh_learn(net, target, 6, &net.link_src[0] if mac == NULL else mac, what)
+    neigh_learn(net, target, 6, link if mac == NULL else mac, what)
     return nd_in

@@ -4,7 +4,6 @@ One table and one state machine serve ARP and neighbour discovery. Flows keep th
 entry that is given to another address changes `route_gen`, and they are routed again.
 """
 from libc.stdint cimport INT64_MAX, uint64_t
-from libc.string cimport memcpy
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_copy_out, pkt_data, pkt_free
 from iip.net.fragment cimport ip_transmit
 from iip.net.solicit cimport arp_send, nd_solicit
@@ -58,8 +57,8 @@ cdef bint _replaceable(Net* net, Neighbour* e, bint lightly) noexcept nogil:
 cdef uint32_t _claim(Net* net, bint lightly) noexcept nogil:
     """A free entry, or one that is taken from a neighbour: a clock hand goes round the table, so that a flood
     of new addresses costs no long searches."""
-    cdef uint32_t step, n
-    for step in range(min(net.n_neigh, 64)):
+    cdef uint32_t _step, n
+    for _step in range(min(net.n_neigh, 64)):
         n = net.neigh_hand
         net.neigh_hand = n + 1 if n + 1 < net.n_neigh else 0
         if net.neigh[n].state == NB_FREE:

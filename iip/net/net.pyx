@@ -1,8 +1,8 @@
 """The network layer's door: frames come in here, and time."""
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
-from iip.memory.pool cimport (NIL, PKT_RX_BROADCAST, PKT_RX_IP_CSUM_OK, PKT_RX_MULTICAST, Packet, pkt, pkt_data, pkt_free,
-                              pkt_pull)
+from iip.memory.pool cimport (NIL, PKT_RX_BROADCAST, PKT_RX_IP_CSUM_OK, PKT_RX_MULTICAST, Packet, pkt, pkt_data,
+                              pkt_free, pkt_pull)
 from iip.net.address cimport address_timers
 from iip.net.arp cimport arp_input
 from iip.net.ipv4 cimport ipv4_input
@@ -13,9 +13,9 @@ from iip.net.reassembly cimport reassembly_expire
 from iip.net.state cimport AK_OWN, AddrSlot, PKT_LOOPED, addr_find
 from iip.net.types cimport PROTO_TCP, PROTO_UDP, addr_from4, addr_from6
 from iip.verdict cimport (ip_bad_version, link_not_ours, link_too_short, link_unknown_type, link_vlan, ok)
-from iip.wire.bytes cimport likely, load16, unlikely
-from iip.wire.ethernet cimport (ETH_ARP, ETH_HLEN, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, eth_is_broadcast, eth_is_group,
-                                eth_same, eth_type)
+from iip.wire.bytes cimport likely, unlikely
+from iip.wire.ethernet cimport (ETH_ARP, ETH_HLEN, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, eth_is_broadcast,
+                                eth_is_group, eth_same, eth_type)
 from iip.wire.icmp cimport ICMP4_TIME_EXCEEDED, ICMP6_TIME_EXCEEDED, TIME_EXCEEDED_REASSEMBLY
 from iip.wire.ipv4 cimport IP4_HLEN, IP4_MF, IP4_OFFSET, ip4_frag, ip4_sum20, ip4_total_len, ip_version
 from iip.wire.ipv6 cimport IP6_HLEN, ip6_class, ip6_hops, ip6_next, ip6_payload_len

@@ -6,7 +6,7 @@ up the oldest datagram makes room. Overlapping or contradictory fragments condem
 still to come of it (RFC 5722, here for both versions).
 """
 from libc.stdint cimport uint64_t
-from iip.memory.pool cimport NIL, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_chain_len, pkt_data, pkt_free
+from iip.memory.pool cimport NIL, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_chain_len, pkt_free
 from iip.net.link cimport chain_after
 from iip.net.state cimport AK_OWN, AddrSlot, Datagram, addr_find
 from iip.net.types cimport PROTO_TCP, addr_eq

@@ -80,7 +80,7 @@ cdef int _allocate(Net* net, object config, uint32_t n_addrs, uint32_t n_routes)
         net.datagrams[i].hash_next = i + 1 if i + 1 < net.max_datagrams else NIL
     net.datagram_free = 0 if net.max_datagrams else NIL
     net.datagram_oldest = net.datagram_newest = NIL
-    for n in range(IP_IDS):
+    for n in range(<uint32_t>IP_IDS):
         net.ip_ids[n] = <uint32_t>rng_next(&net.rng)
     return 0
 

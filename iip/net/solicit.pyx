@@ -23,15 +23,20 @@ cdef int arp_send(Net* net, uint16_t op, const uint8_t* sender_ip, const uint8_t
     cdef Packet* k
     cdef uint8_t broadcast[6]
     cdef uint8_t zero[6]
+    cdef const uint8_t* target_mac = zero
     cdef int verdict
     if i == NIL:
         return tx_no_buffer
     memset(broadcast, 0xFF, 6)
     memset(zero, 0, 6)
+    if dst_mac == NULL:
+        dst_mac = broadcast
+    else:
+        target_mac = dst_mac
     k = pkt(net.pool, i)
     k.len = k.total_len = ARP_LEN
-    arp_build(pkt_data(k), op, net.mac, sender_ip, &zero[0] if dst_mac == NULL else dst_mac, target_ip)
-    verdict = link_send(net, &broadcast[0] if dst_mac == NULL else dst_mac, ETH_ARP, i)
+    arp_build(pkt_data(k), op, net.mac, sender_ip, target_mac, target_ip)
+    verdict = link_send(net, dst_mac, ETH_ARP, i)
     if verdict == ok:
         count(net.counters, arp_out_requests if op == ARP_REQUEST else arp_out_replies)
     return verdict
@@ -63,7 +68,8 @@ cdef int nd_solicit(Net* net, const Addr* src, const Addr* target, const uint8_t
     if dst_mac == NULL:
         solicited_node(&dst, target)
         eth_group6(group, <const uint8_t*>&dst)
-    return _nd_send(net, src, &dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_SOLICIT, 0, target,
+        dst_mac = group
+    return _nd_send(net, src, &dst, dst_mac, ICMP6_NEIGHBOUR_SOLICIT, 0, target,
                     ND_OPT_SOURCE_LLADDR, tell)
 
 
@@ -73,7 +79,8 @@ cdef int nd_advertise(Net* net, const Addr* target, const Addr* dst, const uint8
     cdef uint8_t group[6]
     if dst_mac == NULL:
         eth_group6(group, <const uint8_t*>dst)
-    return _nd_send(net, target, dst, &group[0] if dst_mac == NULL else dst_mac, ICMP6_NEIGHBOUR_ADVERT, flags, target,
+        dst_mac = group
+    return _nd_send(net, target, dst, dst_mac, ICMP6_NEIGHBOUR_ADVERT, flags, target,
                     ND_OPT_TARGET_LLADDR, True)
 
 

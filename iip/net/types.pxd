@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from iip.memory.pool cimport Pool
+from iip.wire.bytes cimport be64, load32
 from iip.wire.rng cimport Rng
 
 cdef enum:
@@ -41,13 +42,8 @@ cdef inline bint addr_eq(const Addr* a, const Addr* b) noexcept nogil:
 
 
 cdef inline void addr_from4(Addr* a, const uint8_t* p) noexcept nogil:
-    cdef uint8_t* q = <uint8_t*>a
     a.hi = 0
-    q[8] = 0
-    q[9] = 0
-    q[10] = 0xFF
-    q[11] = 0xFF
-    memcpy(q + 12, p, 4)
+    a.lo = be64(<uint64_t>0x0000FFFF00000000 | load32(p))
 
 
 cdef inline void addr_from6(Addr* a, const uint8_t* p) noexcept nogil:
@@ -55,8 +51,7 @@ cdef inline void addr_from6(Addr* a, const uint8_t* p) noexcept nogil:
 
 
 cdef inline bint addr_is4(const Addr* a) noexcept nogil:
-    cdef const uint8_t* q = <const uint8_t*>a
-    return a.hi == 0 and q[8] == 0 and q[9] == 0 and q[10] == 0xFF and q[11] == 0xFF
+    return a.hi == 0 and be64(a.lo) >> 32 == 0x0000FFFF
 
 
 cdef inline const uint8_t* addr_v4(const Addr* a) noexcept nogil:

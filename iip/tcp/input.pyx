@@ -124,6 +124,7 @@ cdef void _take_options(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     else:
         t.rcv_wscale = 0
         t.snd_wscale = 0
+        t.rcv_buf = min(t.rcv_buf, <uint32_t>65535)   # more cannot be offered
     if seg.opts & OPT_TS and s.conf.timestamps:
         t.flags |= TF_TS
         t.ts_recent = seg.ts_val
@@ -163,7 +164,7 @@ cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used
         return _drop(s, seg, verdict)
     if reuse and seq_leq(t.iss, used):
         t.iss = used + ISS_STEP
-        t.snd_una = t.snd_nxt = t.recover = t.iss
+        t.snd_una = t.snd_nxt = t.recover = t.lost_edge = t.iss
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1

@@ -616,6 +616,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     elif t.state == CLOSED:
         if t.flags & TF_SEND_RST:
             done = _send_rst(s, t)
+        elif t.flags & TF_ACK_NOW:     # of a FIN whose TIME-WAIT is over in the same run
+            done = _send_control(s, t, t.snd_nxt, TH_ACK)
         if done and not t.flags & TF_READY:
             conn_release(s, t)
             return

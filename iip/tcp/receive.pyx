@@ -1,5 +1,5 @@
 """Payload: see receive.pxd."""
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_trim_head, pkt_trim_tail
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
@@ -83,48 +83,71 @@ cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexce
     t.n_ooo += 1
 
 
+cdef uint32_t _place(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
+    """The last packet of the queue that begins at `seq` or before; NIL: none."""
+    cdef uint32_t before = NIL, i = t.ooo_head
+    if t.ooo_tail != NIL and seq_geq(seq, pkt(s.pool, t.ooo_tail).seq):
+        return t.ooo_tail         # the usual place
+    while i != NIL and seq_leq(pkt(s.pool, i).seq, seq):
+        before = i
+        i = pkt(s.pool, i).qnext
+    return before
+
+
+cdef uint32_t _beyond(Tcp* s, uint32_t packet, uint32_t edge) noexcept nogil:
+    """A view of what a packet holds from sequence number `edge` on; NIL: nothing (or a chain, or no view is left:
+    the peer will send it again)."""
+    cdef Packet* k = pkt(s.pool, packet)
+    cdef uint32_t i, skip = edge - k.seq
+    if k.next != NIL or skip >= k.total_len:
+        return NIL
+    i = pkt_slice(s.pool, packet, k.off + skip, k.total_len - skip)
+    if i != NIL:
+        pkt(s.pool, i).seq = edge
+    return i
+
+
 cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
     """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
-    can change what was received. Takes the packet."""
+    can change what was received: only what is new of the packet goes in, in as many pieces as it has. Takes
+    the packet."""
+    cdef uint32_t before = _place(s, t, seq), after, rest, end
     cdef Packet* k = pkt(s.pool, packet)
     cdef Packet* f
-    cdef uint32_t before = NIL, i, end
-    if t.n_ooo >= s.conf.max_ooo:
-        pkt_free(s.pool, packet)
-        return tcp_ooo_full
+    cdef int verdict = tcp_old_duplicate
     k.seq = seq
-    if t.ooo_tail != NIL and seq_geq(seq, pkt(s.pool, t.ooo_tail).seq):
-        before = t.ooo_tail       # the usual place
-    else:
-        i = t.ooo_head
-        while i != NIL and seq_leq(pkt(s.pool, i).seq, seq):
-            before = i
-            i = pkt(s.pool, i).qnext
-    if before != NIL:
-        end = pkt(s.pool, before).seq + pkt(s.pool, before).total_len
-        if seq_geq(end, k.seq + k.total_len):
+    while packet != NIL:
+        k = pkt(s.pool, packet)
+        if before != NIL:
+            f = pkt(s.pool, before)
+            end = f.seq + f.total_len
+            if seq_geq(end, k.seq + k.total_len):
+                pkt_free(s.pool, packet)
+                return verdict
+            if seq_gt(end, k.seq):
+                pkt_trim_head(s.pool, packet, end - k.seq)
+                k.seq = end
+        after = t.ooo_head if before == NIL else pkt(s.pool, before).qnext
+        rest = NIL
+        if after != NIL:
+            f = pkt(s.pool, after)
+            end = k.seq + k.total_len
+            if seq_lt(f.seq, end):
+                rest = _beyond(s, packet, f.seq + f.total_len)
+                pkt_trim_tail(s.pool, packet, end - f.seq)
+        if k.total_len == 0:
             pkt_free(s.pool, packet)
-            return tcp_old_duplicate
-        if seq_gt(end, k.seq):
-            pkt_trim_head(s.pool, packet, end - k.seq)
-            k.seq = end
-    t.ooo_recent = k.seq
-    _insert_after(s, t, before, packet)
-    end = k.seq + k.total_len
-    while k.qnext != NIL:         # later packets that this one reaches into
-        i = k.qnext
-        f = pkt(s.pool, i)
-        if seq_geq(f.seq, end):
-            break
-        if seq_gt(f.seq + f.total_len, end):
-            pkt_trim_tail(s.pool, packet, end - f.seq)
-            break
-        k.qnext = f.qnext
-        if k.qnext == NIL:
-            t.ooo_tail = packet
-        t.n_ooo -= 1
-        pkt_free(s.pool, i)
-    return tcp_out_of_order
+        elif t.n_ooo >= s.conf.max_ooo:
+            pkt_free(s.pool, packet)
+            pkt_free(s.pool, rest)
+            return tcp_ooo_full
+        else:
+            t.ooo_recent = k.seq
+            _insert_after(s, t, before, packet)
+            verdict = tcp_out_of_order
+        packet = rest
+        before = after
+    return verdict
 
 
 cdef void _note_fin(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:

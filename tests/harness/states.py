@@ -39,6 +39,8 @@ def enter(wire, state, role="passive", options=b"", **peer):
     peer = Peer(wire, **peer)
     if state == CLOSED:
         return peer
+    if state == SYN_SENT:
+        role = "active"
     if role == "passive":
         wire.engine.tcp_listen(peer.local_port)
         if state == LISTEN:

@@ -77,6 +77,33 @@ def valid(packet):
     return raw(again) == raw(packet)
 
 
-__all__ = ["ARP", "BROADCAST", "Ether", "ICMP", "IP", "IPv6", "KNOWING_PEER", "ME", "ME4", "ME6", "OTHER", "PEER",
-           "PEER4", "PEER6", "Raw", "SECOND", "UDP", "arp", "eth", "know_peer", "output", "raw", "udp", "udp4", "udp6",
-           "v4", "v6", "valid"]
+__all__ = [
+    "ARP",
+    "BROADCAST",
+    "ICMP",
+    "IP",
+    "KNOWING_PEER",
+    "ME",
+    "ME4",
+    "ME6",
+    "OTHER",
+    "PEER",
+    "PEER4",
+    "PEER6",
+    "SECOND",
+    "UDP",
+    "Ether",
+    "IPv6",
+    "Raw",
+    "arp",
+    "eth",
+    "know_peer",
+    "output",
+    "raw",
+    "udp",
+    "udp4",
+    "udp6",
+    "v4",
+    "v6",
+    "valid",
+]

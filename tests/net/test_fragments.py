@@ -3,10 +3,33 @@ import random
 
 import pytest
 from scapy.layers.inet import TCP, defragment
-from scapy.layers.inet6 import ICMPv6ParamProblem, ICMPv6TimeExceeded, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, defragment6
+from scapy.layers.inet6 import (
+    ICMPv6ParamProblem,
+    ICMPv6TimeExceeded,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    defragment6,
+)
 
-from tests.net.frames import (ICMP, IP, KNOWING_PEER, ME4, ME6, PEER4, PEER6, SECOND, UDP, Raw, eth, know_peer, output, raw,
-                              v4, v6, valid)
+from tests.net.frames import (
+    ICMP,
+    IP,
+    KNOWING_PEER,
+    ME4,
+    ME6,
+    PEER4,
+    PEER6,
+    SECOND,
+    UDP,
+    Raw,
+    eth,
+    know_peer,
+    output,
+    raw,
+    v4,
+    v6,
+    valid,
+)
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
@@ -188,7 +211,7 @@ def test_datagrams_are_kept_apart(probe, version):
     probe.bind(53)
     data = [pattern(30 + n) for n in range(3)]
     one, two = (split(version, datagram(version, d), 24, ident=n) for n, d in enumerate(data[:2]))
-    verdicts = [probe.feed(f)[0] for pair in zip(one, two) for f in pair]
+    verdicts = [probe.feed(f)[0] for pair in zip(one, two, strict=True) for f in pair]
     assert verdicts == ["ip_fragment_queued"] * 2 + ["udp_in"] * 2
     assert [e["data"] for e in probe.events()] == data[:2]
 

@@ -3,8 +3,7 @@ import struct
 from ipaddress import ip_address
 
 import pytest
-from scapy.layers.inet6 import (ICMPv6MLQuery2, ICMPv6MLReport, ICMPv6MLReport2, IPv6ExtHdrHopByHop,
-                                RouterAlert)
+from scapy.layers.inet6 import ICMPv6MLQuery2, ICMPv6MLReport, ICMPv6MLReport2, IPv6ExtHdrHopByHop, RouterAlert
 from scapy.utils import checksum
 
 from tests.net.frames import IP, ME4, ME6, SECOND, UDP, IPv6, Raw, eth, output, raw, v4, v6, valid

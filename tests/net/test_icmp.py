@@ -1,12 +1,41 @@
 """ICMP for both IP versions: echo, errors in and out, path MTU; all counters compared."""
 import pytest
-from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_RA, ICMPv6ND_Redirect,
-                                ICMPv6ND_RS, ICMPv6PacketTooBig, ICMPv6TimeExceeded, ICMPv6Unknown, IPv6ExtHdrDestOpt,
-                                IPv6ExtHdrFragment)
 from scapy.layers.inet import TCP
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6ND_RA,
+    ICMPv6ND_Redirect,
+    ICMPv6ND_RS,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    ICMPv6Unknown,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+)
 
-from tests.net.frames import (BROADCAST, ICMP, IP, KNOWING_PEER, ME4, ME6, PEER4, PEER6, SECOND, UDP, Raw, eth, know_peer,
-                              output, raw, udp, v4, v6, valid)
+from tests.net.frames import (
+    BROADCAST,
+    ICMP,
+    IP,
+    KNOWING_PEER,
+    ME4,
+    ME6,
+    PEER4,
+    PEER6,
+    SECOND,
+    UDP,
+    Raw,
+    eth,
+    know_peer,
+    output,
+    raw,
+    udp,
+    v4,
+    v6,
+    valid,
+)
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 ROUTER4, ROUTER6 = "10.0.0.254", "fd00::fe"

@@ -2,12 +2,38 @@
 import struct
 
 import pytest
-from scapy.layers.inet import IPOption_LSRR, IPOption_NOP, IPOption_RR, IPOption_SSRR, TCP
-from scapy.layers.inet6 import (HBHOptUnknown, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Pad1, PadN,
-                                ICMPv6ParamProblem, RouterAlert)
+from scapy.layers.inet import TCP, IPOption_LSRR, IPOption_NOP, IPOption_RR, IPOption_SSRR
+from scapy.layers.inet6 import (
+    HBHOptUnknown,
+    ICMPv6ParamProblem,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    Pad1,
+    PadN,
+    RouterAlert,
+)
 
-from tests.net.frames import (BROADCAST, ICMP, IP, KNOWING_PEER, ME4, ME6, PEER4, PEER6, UDP, Raw, eth, know_peer, output,
-                              raw, udp, v4, v6, valid)
+from tests.net.frames import (
+    BROADCAST,
+    ICMP,
+    IP,
+    KNOWING_PEER,
+    ME4,
+    ME6,
+    PEER4,
+    PEER6,
+    UDP,
+    Raw,
+    eth,
+    know_peer,
+    output,
+    raw,
+    udp,
+    v4,
+    v6,
+    valid,
+)
 
 RX_IP_CSUM_OK = 0x10
 RX_L4_CSUM_OK = 0x20
@@ -213,7 +239,8 @@ def test_no_errors_about_broadcasts(probe):
     know_peer(probe)
     assert probe.feed(eth(v4(Raw(b"x" * 30), proto=253, dst="10.0.0.255"), dst=BROADCAST))[0] == "ip_unknown_protocol"
     assert probe.feed(eth(v4(Raw(b"x" * 30), proto=253), dst=BROADCAST))[0] == "ip_unknown_protocol"
-    assert probe.feed(eth(v6(Raw(b"x" * 30), nh=253, dst="ff02::1"), dst="33:33:00:00:00:01"))[0] == "ip_unknown_protocol"
+    frame = eth(v6(Raw(b"x" * 30), nh=253, dst="ff02::1"), dst="33:33:00:00:00:01")
+    assert probe.feed(frame)[0] == "ip_unknown_protocol"
     assert probe.take_output() == []
     assert probe.counters() == KNOWING_PEER | {"ip_unknown_protocol": 3}
 

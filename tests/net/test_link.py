@@ -1,9 +1,27 @@
 """Frames and ARP: every verdict, with all counters compared."""
-from scapy.layers.l2 import Dot1Q
-import pytest
+from itertools import pairwise
 
-from tests.net.frames import (ARP, BROADCAST, ME, ME4, OTHER, PEER, PEER4, SECOND, Ether, arp, eth, output, raw, udp4, v4,
-                              UDP)
+import pytest
+from scapy.layers.l2 import Dot1Q
+
+from tests.net.frames import (
+    ARP,
+    BROADCAST,
+    ME,
+    ME4,
+    OTHER,
+    PEER,
+    PEER4,
+    SECOND,
+    UDP,
+    Ether,
+    arp,
+    eth,
+    output,
+    raw,
+    udp4,
+    v4,
+)
 
 
 @pytest.mark.parametrize("frame, verdict", [
@@ -134,7 +152,7 @@ def test_check_and_announcement(make):
         sent += [(now, f[ARP].psrc, f[ARP].pdst) for f in output(probe)]
         now = following
     assert [s[1:] for s in sent] == [("0.0.0.0", ME4)] * 3 + [(ME4, ME4)] * 2
-    gaps = [b[0] - a[0] for a, b in zip(sent, sent[1:])]
+    gaps = [b[0] - a[0] for a, b in pairwise(sent)]
     assert all(SECOND <= gap <= 2 * SECOND for gap in gaps) and gaps[2:] == [2 * SECOND] * 2
     assert probe.counters() == {"arp_in_requests": 1, "arp_out_replies": 1, "arp_out_requests": 5}
 

@@ -1,10 +1,36 @@
 """Neighbour discovery and the neighbour table, for ARP and IPv6 alike; all counters compared."""
 import pytest
-from scapy.layers.inet6 import (ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptMTU, ICMPv6NDOptSrcLLAddr,
-                                ICMPv6Unknown)
+from scapy.layers.inet6 import (
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptMTU,
+    ICMPv6NDOptSrcLLAddr,
+    ICMPv6Unknown,
+)
 
-from tests.net.frames import (ARP, BROADCAST, IPv6, KNOWING_PEER, ME, ME4, ME6, OTHER, PEER, PEER4, PEER6, SECOND, UDP, Raw,
-                              arp, eth, know_peer, output, v6, valid)
+from tests.net.frames import (
+    ARP,
+    BROADCAST,
+    KNOWING_PEER,
+    ME,
+    ME4,
+    ME6,
+    OTHER,
+    PEER,
+    PEER4,
+    PEER6,
+    SECOND,
+    UDP,
+    IPv6,
+    Raw,
+    arp,
+    eth,
+    know_peer,
+    output,
+    v6,
+    valid,
+)
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 SOLICITED_ME, SOLICITED_MAC = "ff02::1:ff00:2", "33:33:ff:00:00:02"
@@ -129,7 +155,7 @@ def test_address_is_used_while_it_is_checked(make):
 
 
 @pytest.mark.parametrize("frame", [
-    na(target=ME6, src=ME6.replace("2", "9"), dst="ff02::1", mac="33:33:00:00:00:01", S=0, link_src=OTHER, lladdr=OTHER),
+    na(target=ME6, src="fd00::9", dst="ff02::1", mac="33:33:00:00:00:01", S=0, link_src=OTHER, lladdr=OTHER),
     ns(src="::", dst=SOLICITED_ME, mac=SOLICITED_MAC, lladdr=None, link_src=OTHER),
 ])
 def test_duplicate_goes_out_of_use(make, frame):

@@ -1,8 +1,24 @@
 """UDP for both IP versions; all counters compared."""
 import pytest
 
-from tests.net.frames import (BROADCAST, KNOWING_PEER, ME4, ME6, PEER4, PEER6, UDP, Raw, eth, know_peer, output, raw, udp,
-                              v4, v6, valid)
+from tests.net.frames import (
+    BROADCAST,
+    KNOWING_PEER,
+    ME4,
+    ME6,
+    PEER4,
+    PEER6,
+    UDP,
+    Raw,
+    eth,
+    know_peer,
+    output,
+    raw,
+    udp,
+    v4,
+    v6,
+    valid,
+)
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
@@ -49,7 +65,7 @@ def test_binding_and_unbinding(probe, version):
     ports = (1, 7, 8, 65535)
     for port in ports:
         probe.bind(port)
-    for port in range(0, 20):
+    for port in range(20):
         assert probe.feed(udp(version, dport=port))[0] == ("udp_in" if port in ports else "udp_no_port")
     probe.unbind(65535)
     assert probe.feed(udp(version, dport=65535))[0] == "udp_no_port"

@@ -1,7 +1,9 @@
 """Fixtures of the TCP tests."""
 import pytest
 
-from tests.harness.wire import Wire
+pytest.register_assert_rewrite("tests.harness.wire", "tests.harness.peer", "tests.harness.packets", "tests.harness.states")
+
+from tests.harness.wire import Wire  # noqa: E402
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

@@ -1,0 +1,82 @@
+"""`iip pingpong` and `iip bulk`: what they print, what they find, what they refuse."""
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from iip.cli.app import cli
+
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def result(*arguments):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+VARIANTS = [(), ("--ipv6",), ("--ethernet",), ("--ipv6", "--ethernet"), ("--no-offload",), ("--copy",),
+            ("--copy", "--no-offload", "--ipv6"), ("--handler", "python"), ("--mtu", 9000)]
+
+
+@pytest.mark.parametrize("options", [*VARIANTS, ("--size", 5000), ("--size", 3, "--connections", 1),
+                                     ("--connections", 300)])
+def test_pingpong(options):
+    found = result("pingpong", "--seconds", 0.1, *options)
+    assert found["transactions"] > 0 and found["packets_in_use"] == 0
+    assert found["transactions_per_s"] == pytest.approx(found["transactions"] / found["seconds"])
+    assert found["ns_per_transaction"] == pytest.approx(found["seconds"] * 1e9 / found["transactions"])
+    latency = found["latency_us"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"]
+    client, server = found["counters"]["client"], found["counters"]["server"]
+    assert client["tcp_established"] == server["tcp_established"] == client["tcp_closed"] == found["connections"]
+    assert "tcp_retransmits" not in client and "tcp_retransmits" not in server
+
+
+@pytest.mark.parametrize("options", [*VARIANTS, ("--tso",), ("--connections", 5)])
+def test_bulk(options):
+    found = result("bulk", "--seconds", 0.1, "--verify", *options)
+    assert found["bytes"] > 100_000 and found["wrong_bytes"] == 0 and found["packets_in_use"] == 0
+    assert found["sent_in_all"] == found["received_in_all"]
+    assert found["retransmissions"] == 0
+    assert found["gbit_per_s"] == pytest.approx(found["bytes"] * 8 / found["seconds"] / 1e9)
+
+
+def test_tables_for_people():
+    shown = run("pingpong", "--seconds", 0.05).stdout
+    assert "transactions per s" in shown and "ns per transaction" in shown and "latency us" in shown
+    assert "gbit per s" in run("bulk", "--seconds", 0.05).stdout
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("pingpong", "--size", 0), "--size"),
+    (("pingpong", "--connections", 0), "--connections"),
+    (("pingpong", "--seconds", 0), "--seconds"),
+    (("bulk", "--handler", "rust"), "--handler"),
+    (("bulk", "--ipv6", "--mtu", 1000), "1280"),
+])
+def test_wrong_options_are_named(arguments, words):
+    assert words in run(*arguments, code=2).stderr
+
+
+def test_without_the_libraries_it_says_what_to_install():
+    program = ("import sys; sys.modules['click'] = None\n"
+               "import importlib.util as u; real = u.find_spec\n"
+               "u.find_spec = lambda n, *a: None if n in ('click', 'rich') else real(n, *a)\n"
+               "from iip.cli.main import main; sys.exit(main())")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2 and "pip install 'iip[cli]'" in done.stderr
+
+
+def test_interrupt_ends_it():
+    program = [sys.executable, "-m", "iip.cli.main", "pingpong", "--seconds", "60"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(2)
+        assert process.wait(5) != 0
+        assert b"Traceback" not in process.stderr.read()

@@ -1,0 +1,347 @@
+"""Loss recovery and congestion control: RFC 5681, RFC 6582, RFC 6675, RFC 3042; RFC 2018 on both sides."""
+import pytest
+
+from tests.harness.packets import ACK, FIN, opt_mss, opt_sack, opt_sack_permitted, opt_timestamps
+from tests.harness.states import ESTABLISHED, enter
+
+MSS = 1000
+
+
+def sender(wire, n=10, options=b"", **kwargs):
+    """An established connection with `n` segments in flight; the peer, and the first sequence number."""
+    peer = enter(wire, ESTABLISHED, options=opt_mss(MSS) + options)
+    start = peer.rcv
+    peer.conn.send(b"".join(bytes([i]) * MSS for i in range(n)))
+    wire.run()
+    for i in range(min(n, 10)):
+        peer.expect(ACK, data=bytes([i]) * MSS)
+    peer.expect_nothing()
+    return peer, start
+
+
+def test_initial_window(wire):
+    """RFC 6928: ten segments, and slow start doubles them."""
+    peer, start = sender(wire, 40)
+    for i in range(1, 6):
+        peer.send(ACK, ack=start + i * MSS)
+        for j in (8 + 2 * i, 9 + 2 * i):
+            peer.expect(ACK, data=bytes([j]) * MSS)
+        peer.expect_nothing()
+    assert wire.row["cwnd"] == 15 * MSS
+
+
+def test_slow_start_counts_bytes(wire):
+    """RFC 3465: what was acknowledged counts, not how often."""
+    peer, start = sender(wire, 40)
+    for i in range(1, 5):
+        peer.send(ACK, ack=start + MSS * i // 4)
+    assert wire.row["cwnd"] == 11 * MSS
+    wire.sent.clear()
+
+
+def test_congestion_avoidance(wire):
+    """RFC 5681 §3.1: a segment for a window."""
+    peer, start = sender(wire, 30)
+    for _ in range(3):
+        peer.send(ACK, ack=start)
+    wire.sent.clear()
+    peer.send(ACK, ack=int(wire.row["snd_nxt"]))
+    assert wire.row["cwnd"] == wire.row["ssthresh"] == 5 * MSS
+    wire.sent.clear()
+    una = int(wire.row["snd_una"])
+    for i in range(1, 5):
+        peer.send(ACK, ack=una + i * MSS)
+        assert wire.row["cwnd"] == 5 * MSS
+    peer.send(ACK, ack=una + 5 * MSS)
+    assert wire.row["cwnd"] == 6 * MSS
+    wire.sent.clear()
+
+
+@pytest.mark.parametrize("dups", [1, 2])
+def test_limited_transmit(wire, dups):
+    """RFC 3042: each of the first two duplicates lets one new segment out."""
+    peer, start = sender(wire, 20)
+    for i in range(dups):
+        peer.send(ACK, ack=start)
+        peer.expect(ACK, data=bytes([10 + i]) * MSS)
+        peer.expect_nothing()
+    assert wire.row["cwnd"] == 10 * MSS
+    peer.send(ACK, ack=start + MSS)
+    wire.sent.clear()
+    assert wire.counted().get("tcp_fast_retransmits") is None
+
+
+def test_limited_transmit_with_sack(wire):
+    peer, start = sender(wire, 20, opt_sack_permitted())
+    for i in range(2):
+        peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + (2 + i) * MSS)))
+        peer.expect(ACK, data=bytes([10 + i]) * MSS)
+        peer.expect_nothing()
+
+
+def test_fast_retransmit(wire):
+    """RFC 5681 §3.2: the third duplicate sends the missing segment, half the window remains."""
+    peer, start = sender(wire, 10)
+    for _ in range(2):
+        peer.send(ACK, ack=start)
+        peer.expect_nothing()
+    peer.send(ACK, ack=start)
+    peer.expect(ACK, seq=start, data=bytes([0]) * MSS)
+    peer.expect_nothing()
+    row = wire.row
+    assert row["ssthresh"] == 5 * MSS
+    assert row["retransmits"] == 1
+    peer.send(ACK)
+    peer.expect_nothing()
+    assert wire.row["cwnd"] == 5 * MSS
+    assert wire.handler.take() == [("acked", 10 * MSS)]
+    wire.counters_are(tcp_duplicate_acks=3, tcp_fast_retransmits=1, tcp_retransmits=1, tcp_out_data=10,
+                      tcp_out_segments=11, tcp_in_acks=3, tcp_in_segments=1)
+
+
+def test_not_a_duplicate(wire):
+    """RFC 5681 §2: with data, with another window, or with FIN it is no duplicate."""
+    peer, start = sender(wire, 10)
+    for i in range(4):
+        peer.send(ACK, ack=start, wnd=60000 + i)
+        peer.send(ACK, ack=start, wnd=60000 + i, data=b"x")
+        peer.expect(ACK)
+    peer.expect_nothing()
+    assert wire.counted().get("tcp_duplicate_acks") is None
+    peer.send(ACK)
+
+
+def test_newreno_partial_ack(wire):
+    """RFC 6582 §3.2: a partial ACK sends the next hole at once; recovery ends at `recover`."""
+    peer, start = sender(wire, 10)
+    for _ in range(3):
+        peer.send(ACK, ack=start)
+    peer.expect(ACK, seq=start, data=bytes([0]) * MSS)
+    peer.send(ACK, ack=start + 3 * MSS)
+    peer.expect(ACK, seq=start + 3 * MSS, data=bytes([3]) * MSS)
+    peer.expect_nothing()
+    peer.send(ACK, ack=start + 7 * MSS)
+    peer.expect(ACK, seq=start + 7 * MSS, data=bytes([7]) * MSS)
+    peer.expect_nothing()
+    peer.send(ACK, ack=start + 10 * MSS)
+    peer.expect_nothing(10)
+    assert wire.row["cwnd"] == 5 * MSS
+    assert wire.counted()["tcp_fast_retransmits"] == 1
+
+
+def test_newreno_sends_new_data_in_recovery(wire):
+    """Duplicates beyond half a window let new segments out (inflation of RFC 5681 §3.2, 4)."""
+    peer, start = sender(wire, 30)
+    for _ in range(9):
+        peer.send(ACK, ack=start)
+    datas = [s.data[0] for s in wire.sent]
+    wire.sent.clear()
+    assert datas[:3] == [10, 11, 0]
+    assert datas[3:] == [12, 13]  # 12 in flight, 9 of them gone, 5 allowed: 12 - 9 + 2
+    peer.send(ACK, ack=int(wire.row["snd_nxt"]))
+    wire.sent.clear()
+    assert wire.row["cwnd"] == 5 * MSS
+
+
+def test_duplicates_after_recovery_do_not_start_another(wire):
+    """RFC 6582 §3.2, 1: not while the cumulative ACK is not above `recover`."""
+    peer, start = sender(wire, 10)
+    for _ in range(3):
+        peer.send(ACK, ack=start)
+    peer.expect(ACK, seq=start, data=bytes([0]) * MSS)
+    peer.send(ACK)
+    peer.write(b"z" * MSS)
+    peer.expect(ACK, data=b"z" * MSS)
+    for _ in range(3):
+        peer.send(ACK, ack=start + 10 * MSS)
+    assert wire.counted()["tcp_fast_retransmits"] == 1
+    wire.sent.clear()
+    peer.send(ACK)
+
+
+def test_sack_holes(wire):
+    """RFC 6675: exactly the holes are sent again."""
+    peer, start = sender(wire, 10, opt_sack_permitted())
+    block = (start + MSS, start + 2 * MSS)
+    peer.send(ACK, ack=start, options=opt_sack(block))
+    peer.send(ACK, ack=start, options=opt_sack((start + 3 * MSS, start + 4 * MSS), block))
+    peer.expect_nothing()
+    peer.send(ACK, ack=start, options=opt_sack((start + 5 * MSS, start + 10 * MSS), (start + 3 * MSS, start + 4 * MSS),
+                                               block))
+    for i in (0, 2, 4):
+        peer.expect(ACK, seq=start + i * MSS, data=bytes([i]) * MSS)
+    peer.expect_nothing()
+    row = wire.row
+    assert row["ssthresh"] == 5 * MSS
+    peer.send(ACK)
+    peer.expect_nothing(10)
+    wire.counters_are(tcp_duplicate_acks=3, tcp_fast_retransmits=1, tcp_retransmits=3, tcp_out_data=10,
+                      tcp_out_segments=13, tcp_in_segments=4)
+
+
+def test_sack_of_what_was_never_sent(wire):
+    """Old, inverted and future blocks change nothing."""
+    peer, start = sender(wire, 10, opt_sack_permitted())
+    for block in [(start - 5 * MSS, start - MSS), (start + 5 * MSS, start + 3 * MSS),
+                  (start + 9 * MSS, start + 30 * MSS), (start + MSS, start + MSS)] * 2:
+        peer.send(ACK, ack=start, options=opt_sack(block))
+    peer.expect_nothing()
+    assert wire.row["in_flight"] == 10 * MSS
+    peer.send(ACK)
+
+
+def test_sack_that_was_not_negotiated(wire):
+    peer, start = sender(wire, 10)
+    for i in range(3):
+        peer.send(ACK, ack=start, wnd=60000 + i, options=opt_sack((start + MSS, start + 9 * MSS)))
+    peer.expect_nothing()
+    assert wire.row["in_flight"] == 10 * MSS
+    peer.send(ACK)
+
+
+def test_timeout(wire):
+    """RFC 5681 §3.1: the window is one segment, then slow start up to half of what was in flight."""
+    peer, start = sender(wire, 10)
+    peer.expect(ACK, seq=start, data=bytes([0]) * MSS, after=wire.row["rto"] / 1e9)
+    peer.expect_nothing()
+    assert wire.row["cwnd"] == MSS
+    assert wire.row["ssthresh"] == 5 * MSS
+    peer.send(ACK, ack=start + MSS)
+    for i in (1, 2):
+        peer.expect(ACK, seq=start + i * MSS, data=bytes([i]) * MSS)
+    peer.expect_nothing()
+    peer.send(ACK, ack=start + 10 * MSS)
+    peer.expect_nothing(10)
+    assert wire.handler.take() == [("acked", MSS), ("acked", 9 * MSS)]
+
+
+def test_timeout_twice_halves_once(wire):
+    """RFC 5681 §3.1: a retransmission that is lost, too, does not lower ssthresh again."""
+    peer, start = sender(wire, 10)
+    rto = wire.row["rto"] / 1e9
+    peer.expect(ACK, seq=start, size=MSS, after=rto)
+    peer.expect(ACK, seq=start, size=MSS, after=2 * rto)
+    assert wire.row["ssthresh"] == 5 * MSS
+    peer.send(ACK)
+
+
+def test_timeout_keeps_what_was_sacked(wire):
+    peer, start = sender(wire, 10, opt_sack_permitted())
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 3 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS, after=wire.row["rto"] / 1e9)
+    peer.send(ACK, ack=start + MSS)
+    peer.expect(ACK, seq=start + MSS, data=bytes([1]) * MSS)
+    peer.expect(ACK, seq=start + 3 * MSS, data=bytes([3]) * MSS)
+    peer.expect_nothing()
+    peer.send(ACK)
+
+
+def test_reneging(wire):
+    """RFC 2018 §8: SACKed and yet missing: after a timeout it is sent again."""
+    peer, start = sender(wire, 3, opt_sack_permitted())
+    peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + 3 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS, after=wire.row["rto"] / 1e9)
+    peer.send(ACK, ack=start + MSS)
+    rto = wire.row["rto"] / 1e9
+    peer.expect(ACK, seq=start + MSS, size=MSS, after=rto)
+    peer.send(ACK)
+
+
+def test_idle_restarts_slow_start(wire):
+    """RFC 5681 §4.1."""
+    peer, start = sender(wire, 10)
+    peer.send(ACK)
+    assert wire.row["cwnd"] == 20 * MSS
+    wire.advance(10)
+    peer.conn.send(b"x" * 20 * MSS)
+    wire.run()
+    assert sum(len(s.data) for s in wire.sent) == 10 * MSS
+    wire.sent.clear()
+
+
+def test_fin_is_recovered(wire):
+    """A FIN that is lost with its data."""
+    peer, start = sender(wire, 5, opt_sack_permitted())
+    peer.do("shutdown")
+    peer.expect(FIN | ACK)
+    peer.send(ACK, ack=start + 5 * MSS)
+    peer.expect(FIN | ACK, seq=start + 5 * MSS, after=wire.row["rto"] / 1e9)
+    peer.send(ACK)
+    assert wire.handler.take() == [("acked", 5 * MSS)]
+
+
+# -- the blocks that we generate ------------------------------------------------------------------------------------
+
+def receiver(wire, options=b""):
+    peer = enter(wire, ESTABLISHED, options=opt_sack_permitted() + options)
+    return peer, peer.nxt
+
+
+def blocks(segment, start):
+    return [(left - start, right - start) for left, right in segment.options.sack]
+
+
+def test_blocks_latest_first(wire):
+    """RFC 2018 §4."""
+    peer, start = receiver(wire)
+    seen = []
+    for at in (10, 50, 30):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        seen.append(blocks(peer.expect(ACK, ack=start), start))
+    assert seen == [[(10, 20)], [(50, 60), (10, 20)], [(30, 40), (10, 20), (50, 60)]]
+
+
+def test_blocks_merge(wire):
+    peer, start = receiver(wire)
+    for at in (10, 30, 20):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        s = peer.expect(ACK, ack=start)
+    assert blocks(s, start) == [(10, 40)]
+
+
+@pytest.mark.parametrize("ts,room", [(False, 4), (True, 3)])
+def test_blocks_as_many_as_fit(wire, ts, room):
+    peer, start = receiver(wire, opt_timestamps(1, 0) if ts else b"")
+    for at in range(10, 130, 20):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        s = peer.expect(ACK, ack=start)
+    got = blocks(s, start)
+    assert len(got) == room
+    assert got[0] == (110, 120)
+    assert got[1:] == [(10, 20), (30, 40), (50, 60)][:room - 1]
+
+
+def test_blocks_after_a_partial_fill(wire):
+    peer, start = receiver(wire)
+    for at in (10, 30):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        peer.expect(ACK, ack=start)
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    s = peer.expect(ACK, ack=start + 20)
+    assert blocks(s, start) == [(30, 40)]
+    peer.send(ACK, seq=start + 20, data=b"x" * 10)
+    s = peer.expect(ACK, ack=start + 40)
+    assert s.options.sack == ()
+
+
+def test_no_blocks_without_negotiation(make):
+    wire = make(sack=False)
+    peer = enter(wire, ESTABLISHED, options=opt_sack_permitted())
+    start = peer.nxt
+    peer.send(ACK, seq=start + 10, data=b"x")
+    assert peer.expect(ACK, ack=start).options.sack == ()
+
+
+def test_blocks_beside_full_segments(wire):
+    """Both directions lose: no segment exceeds the MTU, and the blocks travel all the same."""
+    peer, start = receiver(wire, opt_mss(1460 if wire.version == 4 else 1440) + opt_timestamps(1, 0))
+    peer.send(ACK, seq=start + 10, data=b"x" * 10)
+    peer.expect(ACK, ack=start)
+    mss = peer.conn.mss
+    wire.feed(peer.packet(ACK, seq=start + 30, data=b"x" * 10), run=False)
+    peer.conn.send(b"y" * 3 * mss)
+    wire.run()
+    assert all(len(s.raw) <= 1500 for s in wire.sent)
+    assert sum(len(s.data) for s in wire.sent) == 3 * mss
+    assert blocks(wire.sent[-1], start) == [(30, 40), (10, 20)]
+    wire.sent.clear()
