@@ -2,16 +2,14 @@
 import os
 
 cimport cython
-from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memmove, memset
-from iip.drivers.base cimport NEVER
+from libc.string cimport memmove
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
-from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
+from iip.net.types cimport IpRx, PROTO_TCP
 from iip.net.udp cimport udp_input
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
@@ -22,8 +20,7 @@ from iip.tcp.timers cimport tcp_timers
 from iip.tcp.user cimport (
     user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
     user_shutdown)
-from iip.verdict cimport (
-    N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets, tx_queue_full)
+from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
 
 from iip.errors import ConfigError
@@ -256,7 +253,7 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
 
 
 cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
-    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i
+    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
     cdef uint64_t octets = 0
     if n:
@@ -269,7 +266,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
                 prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
             _input_one(self, self.rx[i])
     if unlikely(self.net.loop_head != NIL):
-        for i in range(MAX_LOOPED):
+        for _i in range(MAX_LOOPED):
             looped = net_loopback_pop(self.net)
             if looped == NIL:
                 break

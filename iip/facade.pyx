@@ -3,18 +3,16 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from iip.address cimport addr_object, addr_parse
+from iip.address cimport addr_parse
 from iip.connection cimport Connection, connection_new
-from iip.drivers.base cimport Driver
 from iip.engine cimport Engine as CoreEngine, NativeHandler
 from iip.handler cimport PythonHandler
-from iip.memory.pool cimport PacketPool
 from iip.memory.slab cimport slab_in_use, slab_live
 from iip.net.address cimport net_join, net_leave
 from iip.net.icmp cimport net_ping
 from iip.net.net cimport net_arp_request
 from iip.net.route cimport net_route
-from iip.net.types cimport Addr, Flow, addr_is4
+from iip.net.types cimport Addr, Flow
 from iip.net.udp cimport udp_bind, udp_send, udp_unbind
 from iip.tcp.inspect cimport tcp_snapshot
 from iip.tcp.tcb cimport Tcb, tcb
@@ -115,7 +113,8 @@ cdef class Engine(CoreEngine):
         addr_parse(address, &remote, "address")
         if source is not None:
             addr_parse(source, &local, "source")
-        handle = self.connect(&remote, _port(port, "port", 1), &local, _port(source_port or 0, "source_port", 0), &error)
+        handle = self.connect(&remote, _port(port, "port", 1), &local, _port(source_port or 0, "source_port", 0),
+                              &error)
         if handle == 0:
             raise _open_error(error, address, port, source, source_port)
         return connection_new(self, handle)

@@ -6,7 +6,7 @@ from iip.net.route cimport net_route
 from iip.net.types cimport CAP_SG
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
-from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update
+from iip.tcp.wheel cimport wheel_remove, wheel_update
 from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
 from iip.wire.rng cimport siphash_words
 from iip.wire.tcp cimport TCP_HEADER
