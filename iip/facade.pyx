@@ -15,8 +15,8 @@ from iip.net.route cimport net_route
 from iip.net.types cimport Addr, Flow
 from iip.net.udp cimport udp_bind, udp_send, udp_unbind
 from iip.tcp.inspect cimport tcp_snapshot
-from iip.tcp.tcb cimport Tcb, tcb
-from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROUTE
+from iip.tcp.tcb cimport CLOSED, TIME_WAIT, Tcb, tcb
+from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROUTE, user_abort
 from iip.verdict cimport count, ip_no_route, ip_too_big, ok
 
 from iip.errors import ConfigError, Exhausted, IipError
@@ -118,6 +118,20 @@ cdef class Engine(CoreEngine):
         if handle == 0:
             raise _open_error(error, address, port, source, source_port)
         return connection_new(self, handle)
+
+    def abort_all(self):
+        """Abort every connection, for a program that ends: run once more to send the RSTs. Returns how many."""
+        cdef uint32_t i
+        cdef Tcb* t
+        cdef int n = 0
+        self._open()
+        for i in range(self.slab.high_water):
+            if slab_live(self.slab, i):
+                t = tcb(self.tcp, i)
+                if t.state != CLOSED and t.state != TIME_WAIT:
+                    user_abort(self.tcp, t)
+                    n += 1
+        return n
 
     def connections(self):
         """All connections as a structured numpy array: addresses, ports, state, RFC variables.
