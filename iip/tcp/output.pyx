@@ -2,19 +2,20 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, Packet, pkt,
-    pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull, pkt_push, pkt_slice, pkt_tailroom)
+    pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull, pkt_push, pkt_slice, pkt_tailroom,
+    pool_low, pool_views_low)
 from iip.net.checksum cimport net_l4_checksum
 from iip.net.output cimport net_output
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.net.types cimport CAP_SG, PROTO_TCP, Flow
-from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
+from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, count_n, neighbour_table_full, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits, tcp_rst_out,
-    tx_no_buffer, tx_queue_full)
+    count, count_n, neighbour_table_full, ok, tcp_delayed_acks, tcp_out_data, tcp_out_segments, tcp_retransmits,
+    tcp_rst_out, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
 from iip.wire.tcp cimport *
@@ -353,14 +354,14 @@ cdef uint32_t _frame(Tcp* s, uint32_t rec) noexcept nogil:
     if i == NIL:
         return NIL
     h = pkt(s.pool, i)
-    if k.total_len > SHORT_COPY and s.net.caps & CAP_SG:
-        c = pkt_clone(s.pool, rec)
-        if c == NIL:
-            pkt_free(s.pool, i)
-            return NIL
+    c = pkt_clone(s.pool, rec) if k.total_len > SHORT_COPY and s.net.caps & CAP_SG else NIL
+    if c != NIL:
         h.next = c
-    else:
+    elif k.total_len <= pkt_tailroom(h):
         h.len = pkt_copy_out(s.pool, rec, 0, pkt_data(h), k.total_len)
+    else:
+        pkt_free(s.pool, i)
+        return NIL
     h.total_len = k.total_len
     return i
 
@@ -592,6 +593,9 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         if not _send_new(s, t):
             return False
         _start_persist(s, t)
+    if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
+        t.flags &= ~<uint32_t>TF_STARVED
+        mark_ready(s, t, EV_ACKED)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
         if t.snd_nxt == t.snd_una and not _send_control(s, t, t.snd_una - 1, TH_ACK):
@@ -624,7 +628,7 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
         done = _send_syn(s, t)
     elif t.flags & TF_ACK_NOW:
         done = _send_control(s, t, t.snd_nxt, TH_ACK)
-    if not done:
+    if unlikely(not done or t.flags & TF_STARVED):
         mark_dirty(s, t)
 
 

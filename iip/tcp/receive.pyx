@@ -1,5 +1,5 @@
 """Payload: see receive.pxd."""
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_trim_head, pkt_trim_tail
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_trim_head, pkt_trim_tail, pool_low
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
@@ -89,7 +89,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
     cdef Packet* k = pkt(s.pool, packet)
     cdef Packet* f
     cdef uint32_t before = NIL, i, end
-    if t.n_ooo >= s.conf.max_ooo:
+    if t.n_ooo >= s.conf.max_ooo or pool_low(s.pool):
         pkt_free(s.pool, packet)
         return tcp_ooo_full
     k.seq = seq
