@@ -5,11 +5,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from iip.address cimport addr_object
-from iip.memory.pool cimport pkt_free
+from iip.memory.pool cimport pkt_free, pool_views_low
 from iip.tcp.conn cimport mark_dirty
 from iip.tcp.tcb cimport *
 from iip.tcp.user cimport (
-    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown)
+    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown, user_starved)
 
 from iip.errors import ConnectionGone
 
@@ -99,8 +99,9 @@ cdef class Connection:
             raise BrokenPipeError("send after shutdown or close")
         if user_send_room(t) == 0:
             return 0
-        lent = self.engine.pool.lend(data)
+        lent = None if pool_views_low(&self.engine.pool.c, 2) else self.engine.pool.lend(data)
         if lent is None:
+            user_starved(self.engine.tcp, t)
             return 0
         owner = lent
         taken = user_send_packet(self.engine.tcp, t, owner, 0, self.engine.pool.c.packets[owner].len)

@@ -50,7 +50,8 @@ cdef class NativeHandler:
         engine.consume(conn, n)
 
     cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
-        """The peer acknowledged `n` more bytes: there is room to send."""
+        """The peer acknowledged `n` more bytes: there is room to send. 0: there is memory again for a `send` that came
+        short."""
 
     cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
         """The peer sent FIN: no more payload comes. By default we close too."""
@@ -332,7 +333,7 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
             self.native.tcp_accepted(self, conn)
         if events & EV_CONNECTED:
             self.native.tcp_connected(self, conn)
-    if events & EV_ACKED and t.acked and t.flags & TF_USED:
+    if events & EV_ACKED and t.flags & TF_USED:
         n = t.acked
         t.acked = 0
         if not t.flags & TF_ORPHAN:

@@ -35,7 +35,8 @@ class Handler:
         conn.consume(len(data))
 
     def tcp_acked(self, conn, n):
-        """The peer acknowledged `n` more bytes: there is room to send."""
+        """The peer acknowledged `n` more bytes: there is room to send. 0: there is memory again for a `send` that came
+        short."""
 
     def tcp_shutdown(self, conn):
         """The peer sent FIN: no more payload comes. By default we close too."""

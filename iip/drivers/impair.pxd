@@ -26,6 +26,7 @@ cdef struct Line:
     int64_t queue                 # ns of transmission that may wait
     double ns_per_byte
     int64_t busy_until            # the wire is occupied until then
+    int64_t blocked_until         # the driver took nothing: offer it again then
     int64_t last_at               # when the last packet in order leaves
     Rng rng
     uint64_t packets

@@ -18,6 +18,8 @@ from iip.errors import ConfigError
 cdef enum:
     BURST = 64
 
+cdef int64_t RETRY = 200000       # ns
+
 
 cdef inline bint _before(const Held* a, const Held* b) noexcept nogil:
     return a.at < b.at or (a.at == b.at and a.order < b.order)
@@ -154,7 +156,10 @@ cdef class Impair(Driver):
         return n
 
     cdef int64_t poll_at(self, int64_t now) noexcept nogil:
-        return min(min(_next(&self.rx_line), _next(&self.tx_line)), self.inner.poll_at(now))
+        cdef int64_t tx = _next(&self.tx_line)
+        if tx < self.tx_line.blocked_until:
+            tx = self.tx_line.blocked_until
+        return min(min(_next(&self.rx_line), tx), self.inner.poll_at(now))
 
     cdef void _admit(self, Line* line, uint32_t packet, int64_t now) noexcept nogil:
         """A packet enters the wire. The dice are thrown in the same number for each, whatever the settings."""
@@ -242,4 +247,5 @@ cdef class Impair(Driver):
                 while taken < n:
                     _heap_push(&self.tx_line, due[taken])
                     taken += 1
+                self.tx_line.blocked_until = now + RETRY
                 return

@@ -2,10 +2,10 @@
 from libc.stdint cimport int32_t
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, Packet, pkt,
-    pkt_slice)
+    pkt_slice, pool_low, pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
-from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
+from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
 from iip.tcp.record cimport record_cut, record_frame
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.segment cimport send_control, send_segment
@@ -244,6 +244,9 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         if not _send_new(s, t):
             return False
         _start_persist(s, t)
+    if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
+        t.flags &= ~<uint32_t>TF_STARVED
+        mark_ready(s, t, EV_ACKED)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
         if t.snd_nxt == t.snd_una and not send_control(s, t, t.snd_una - 1, TH_ACK):
@@ -278,7 +281,7 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
         done = send_syn(s, t)
     elif t.flags & TF_ACK_NOW:
         done = send_control(s, t, t.snd_nxt, TH_ACK)
-    if not done:
+    if unlikely(not done or t.flags & TF_STARVED):
         mark_dirty(s, t)
 
 

@@ -1,5 +1,5 @@
 """Payload: see receive.pxd."""
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail, pool_low
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
 from iip.verdict cimport (
@@ -136,7 +136,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
                 pkt_trim_tail(s.pool, packet, end - f.seq)
         if k.total_len == 0:
             pkt_free(s.pool, packet)
-        elif t.n_ooo >= s.conf.max_ooo or not tcp_pool_spare(s):
+        elif t.n_ooo >= s.conf.max_ooo or pool_low(s.pool):
             pkt_free(s.pool, packet)
             pkt_free(s.pool, rest)
             return tcp_ooo_full

@@ -106,13 +106,13 @@ cdef uint32_t record_frame(Tcp* s, uint32_t rec) noexcept nogil:
     if i == NIL:
         return NIL
     h = pkt(s.pool, i)
-    if k.total_len > SHORT_COPY and s.net.caps & CAP_SG:
-        c = pkt_clone(s.pool, rec)
-        if c == NIL:
-            pkt_free(s.pool, i)
-            return NIL
+    c = pkt_clone(s.pool, rec) if k.total_len > SHORT_COPY and s.net.caps & CAP_SG else NIL
+    if c != NIL:
         h.next = c
-    else:
+    elif k.total_len <= pkt_tailroom(h):
         h.len = pkt_copy_out(s.pool, rec, 0, pkt_data(h), k.total_len)
+    else:
+        pkt_free(s.pool, i)
+        return NIL
     h.total_len = k.total_len
     return i

@@ -50,6 +50,7 @@ cdef enum:
     TF_IN_TABLE = 0x08000000
     TF_CORK = 0x10000000          # the application sends more: hold back short segments
     TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
+    TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
 
 cdef enum:
     # Tcb.events, delivered in this order
@@ -259,12 +260,6 @@ cdef extern from "stdint.h" nogil:
 
 cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
-
-
-cdef inline bint tcp_pool_spare(Tcp* s) noexcept nogil:
-    """Whether data that may wait long may take a cell: the last eighth is for what arrives, without which
-    nothing would ever be acknowledged, and for headers."""
-    return s.pool.n_free_direct > s.pool.n_direct >> 3
 
 
 cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:
