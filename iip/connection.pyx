@@ -5,10 +5,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from iip.address cimport addr_object
-from iip.memory.pool cimport NIL, pkt_free
+from iip.memory.pool cimport pkt_free
 from iip.tcp.conn cimport mark_dirty
 from iip.tcp.tcb cimport *
-from iip.tcp.user cimport user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown
+from iip.tcp.user cimport (
+    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown)
 
 from iip.errors import ConnectionGone
 
@@ -189,7 +190,8 @@ cdef class Connection:
         return self._remote
 
     def __repr__(self):
-        return f"<iip.Connection {self._local[0]}:{self._local[1]} {self._remote[0]}:{self._remote[1]} {self.state.name}>"
+        local, remote = ("{}:{}".format(*end) for end in (self._local, self._remote))
+        return f"<iip.Connection {local} {remote} {self.state.name}>"
 
 
 cdef Connection connection_new(Engine engine, uint64_t handle):

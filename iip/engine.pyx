@@ -1,16 +1,15 @@
 """The engine: packets, time and calls in; packets, callbacks and the next deadline out."""
 import os
 
-from libc.stdint cimport int32_t
+cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memmove, memset
-from iip.drivers.base cimport NEVER
+from libc.string cimport memmove
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
-from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
+from iip.net.types cimport IpRx, PROTO_TCP
 from iip.net.udp cimport udp_input
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
@@ -21,14 +20,14 @@ from iip.tcp.timers cimport tcp_timers
 from iip.tcp.user cimport (
     user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
     user_shutdown)
-from iip.verdict cimport (
-    N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets, tx_queue_full)
+from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
 
 from iip.errors import ConfigError
 
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
+    MAX_LATE = 16                 # full bursts in a row that timers wait for
 
 cdef int64_t RETRY = 200000       # ns: the driver or a pool had no room; look again soon
 
@@ -67,6 +66,7 @@ cdef class NativeHandler:
         """Anything else from the network layer: ICMP replies and errors, ARP replies, address conflicts."""
 
 
+@cython.no_gc_clear               # giving the packets back takes the pool and the driver
 cdef class Engine:
     """One TCP/IP stack. It does protocol processing and nothing else; `run` is the only thing that happens.
 
@@ -155,7 +155,11 @@ cdef class Engine:
         received = _input_phase(self, now)
         if now >= net_next_deadline(self.net):
             net_timers(self.net)
-        tcp_timers(self.tcp)
+        if likely(received < self.burst) or self.late == MAX_LATE:
+            tcp_timers(self.tcp)
+            self.late = 0
+        else:                     # what is still in the driver may be the answer a timer is waiting for
+            self.late += 1
         _deliver_phase(self)
         tcp_flush(self.tcp)
         _transmit_phase(self, now)
@@ -249,7 +253,7 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
 
 
 cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
-    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i
+    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
     cdef uint64_t octets = 0
     if n:
@@ -262,7 +266,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
                 prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
             _input_one(self, self.rx[i])
     if unlikely(self.net.loop_head != NIL):
-        for i in range(MAX_LOOPED):
+        for _i in range(MAX_LOOPED):
             looped = net_loopback_pop(self.net)
             if looped == NIL:
                 break

@@ -1,11 +1,10 @@
 """Handlers written in Python: the base class that applications subclass, and the adapter that calls them."""
-from cpython.buffer cimport PyBUF_SIMPLE
-from cpython.ref cimport Py_DECREF, PyObject
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t
 from iip.address cimport addr_object
 from iip.connection cimport connection_new
 from iip.engine cimport Datagram as CDatagram, SynInfo
-from iip.memory.pool cimport NIL, pkt
+from iip.memory.pool cimport NIL
 from iip.net.state cimport NE_ARP_REPLY, NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UNREACHABLE, NetEvent
 from iip.payload cimport Payload, payload_new
 from iip.tcp.tcb cimport TF_USED, Tcb

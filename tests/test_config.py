@@ -87,15 +87,6 @@ def test_unknown_congestion_control():
         iip.Engine(Config(congestion="vegas"), iip.Handler(), Tunnel())
 
 
-def test_buffer_too_small_for_the_mtu():
-    config = Config(mtu=9000, packet_size=2048)
-    message = "packet_size=2048: too small for mtu=9000 .*use packet_size=9152 or a smaller MTU"
-    with pytest.raises(ConfigError, match=message):
-        config.check_packet_fits(chains=False)
-    config.check_packet_fits(chains=True)
-    config.replace(packet_size=9152).check_packet_fits(chains=False)
-
-
 def test_mtu_beyond_the_drivers():
     with pytest.raises(ConfigError, match=r"mtu=1400: the driver's device takes 1300 bytes; use mtu=1300 or raise"):
         iip.Engine(Config(mtu=1400), iip.Handler(), Tunnel(mtu=1300))

@@ -12,7 +12,6 @@ class Dispatch(Handler):
     def __init__(self, tcp: dict[int, Any], udp: dict[int, Any] | None = None) -> None:
         self.tcp = dict(tcp)
         self.udp = dict(udp or {})
-        self.connections: set[Connection] = set()         # established ones
 
     def open(self, engine: Engine) -> None:
         """Listen and bind on all ports, and tell the handlers their engine."""
@@ -30,13 +29,7 @@ class Dispatch(Handler):
         app = self.tcp.get(syn.local_port)
         return app is not None and app.tcp_accept(syn)
 
-    def abort_all(self) -> None:
-        """RST to every peer, in the engine's next run."""
-        for conn in self.connections:
-            conn.abort()
-
     def tcp_accepted(self, conn: Connection) -> None:
-        self.connections.add(conn)
         self._app(conn).tcp_accepted(conn)
 
     def tcp_payload(self, conn: Connection, data: Payload) -> None:
@@ -49,7 +42,6 @@ class Dispatch(Handler):
         self._app(conn).tcp_shutdown(conn)
 
     def tcp_closed(self, conn: Connection, reason: Reason) -> None:
-        self.connections.discard(conn)
         self._app(conn).tcp_closed(conn, reason)
 
     def udp_payload(self, datagram: Datagram) -> None:

@@ -2,11 +2,10 @@
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
-from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    ok, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
+    tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt
+from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport TH_FIN
 
 cdef enum:

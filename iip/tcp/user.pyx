@@ -1,9 +1,7 @@
 """The calls of the application: see user.pxd."""
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memcpy
-from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice)
-from iip.memory.slab cimport slab_in_use
+from iip.memory.pool cimport NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_slice
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
 from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty

@@ -305,8 +305,9 @@ def test_mistakes_are_explained(netns, arguments, code, words):
 
 
 def test_the_example(netns):
-    example = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "echo.py")
-    with netns.start(sys.executable, example, stderr=subprocess.DEVNULL) as process:
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    example = os.path.join(root, "examples", "echo.py")
+    with netns.start(sys.executable, example, env={**os.environ, "PYTHONPATH": root}) as process:
         try:
             end = time.monotonic() + 15
             while True:

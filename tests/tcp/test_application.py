@@ -380,3 +380,21 @@ def test_connection_with_ourselves(wire):
     conn.close()
     wire.run()
     assert not wire.sent
+
+
+@pytest.mark.parametrize("call", ["run", "close"])
+def test_engine_calls_in_a_callback(wire, call):
+    """`run` is not re-entrant, and the engine cannot end while it runs."""
+    def misuse(conn):
+        if call == "run":
+            wire.engine.run(wire.now)
+        else:
+            wire.engine.close()
+
+    peer = enter(wire, ESTABLISHED)
+    wire.handler.on["payload"] = misuse
+    with pytest.raises(iip.IipError, match=rf"{call}\(\) was called from a callback"):
+        peer.send(ACK, data=b"x")
+    wire.run()
+    peer.expect(ACK)
+    assert wire.state == ESTABLISHED

@@ -162,7 +162,7 @@ def test_close_syn_received(wire):
     assert wire.state == FIN_WAIT_1
     peer.send(FIN | ACK)
     peer.expect(ACK)
-    assert wire.handler.take()[-1] == ("closed", Reason.NORMAL)
+    assert wire.handler.take() == [("closed", Reason.NORMAL)]
 
 
 def test_shutdown_with_data_queued(wire):

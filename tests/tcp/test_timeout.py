@@ -218,18 +218,23 @@ def test_timestamps_measure_fast_retransmissions(wire):
     assert wire.row["rto"] == pytest.approx(rto * SECOND, abs=5e6)
 
 
-def test_timestamps_after_a_timeout(wire):
-    """The echo may be of a transmission whose ACK was lost, and would measure our own waiting: no sample, and the
-    RTO is what it was."""
+@pytest.mark.parametrize("latest", [True, False])
+def test_timestamps_after_a_timeout(wire, latest):
+    """The echo of the latest transmission measures it. That of an earlier one, whose ACK was lost, would measure our
+    own waiting: no sample, and the RTO is what it was."""
     peer = established(wire, options=opt_timestamps(1, 0))
     before = wire.row["srtt"], wire.row["rto"]
-    echo = peer.ts_echo
     peer.write(b"a")
-    peer.expect(ACK, data=b"a")
-    peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3)
+    first = peer.expect(ACK, data=b"a").options.timestamps[0]
+    second = peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3).options.timestamps[0]
     wire.advance(0.05)
-    peer.send(ACK, tsecr=echo + 1)
-    assert (wire.row["srtt"], wire.row["rto"]) == before
+    peer.send(ACK, tsecr=second if latest else first)
+    if latest:
+        srtt, _, rto = estimate([0.1, 0.05])
+        assert wire.row["srtt"] == pytest.approx(srtt * SECOND, abs=2e6)
+        assert wire.row["rto"] == pytest.approx(rto * SECOND, abs=5e6)
+    else:
+        assert (wire.row["srtt"], wire.row["rto"]) == before
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT_1, LAST_ACK], ids=lambda s: s.name)
