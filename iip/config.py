@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from iip.errors import ConfigError
 
 _IPV6_MIN_MTU = 1280
+_T = TypeVar("_T")
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _number(low, high, unit, default):
+def _number(low: float, high: float, unit: str, default: Any) -> Any:
     return field(default=default, metadata={"low": low, "high": high, "unit": unit})
 
 
@@ -22,15 +26,15 @@ class Config:
     """
 
     # the interface
-    addresses: tuple[str, ...] = ()
-    routes: tuple[tuple[str, str], ...] = ()
+    addresses: Sequence[str] = ()
+    routes: Sequence[tuple[str, str]] = ()
     gateway: str | None = None            # default route, IPv4
     gateway6: str | None = None           # default route, IPv6
     medium: str = "ethernet"              # or "ip": bare IP packets without a link layer
     mac: str | None = None                # ethernet only; None: a locally administered one from the seed
     mtu: int = _number(576, 65535, "bytes", 1500)
     accept_any: bool = False              # packets for any destination address are ours (transparent proxies)
-    multicast: tuple[str, ...] = ()       # groups to join
+    multicast: Sequence[str] = ()       # groups to join
     link_local: bool = True               # ethernet: have an IPv6 link-local address (EUI-64) of our own
     address_check: bool = True            # ethernet: probe for a conflict before using an address (DAD, RFC 5227/4862)
     ttl: int = _number(1, 255, "hops", 64)
@@ -84,7 +88,7 @@ class Config:
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._normalise()
         for f in fields(self):
             if "low" in f.metadata:
@@ -93,11 +97,11 @@ class Config:
         self._check_memory()
         self._check_tcp()
 
-    def replace(self, **changes) -> Config:
+    def replace(self, **changes: Any) -> Config:
         """A copy with some settings changed, checked again."""
         return replace(self, **changes)
 
-    def _normalise(self):
+    def _normalise(self) -> None:
         for name in ("addresses", "multicast"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -111,16 +115,17 @@ class Config:
         return tuple(ipaddress.ip_interface(a) for a in self.addresses)
 
     @property
-    def all_routes(self):
+    def all_routes(self) -> list[tuple[_Network, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
         """Routes with the gateways as default routes: (network, next hop) pairs."""
-        routes = [(ipaddress.ip_network(p, strict=False), ipaddress.ip_address(n)) for p, n in self.routes]
+        routes: list[tuple[_Network, ipaddress.IPv4Address | ipaddress.IPv6Address]] = [
+            (ipaddress.ip_network(p, strict=False), ipaddress.ip_address(n)) for p, n in self.routes]
         if self.gateway is not None:
             routes.append((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_address(self.gateway)))
         if self.gateway6 is not None:
             routes.append((ipaddress.ip_network("::/0"), ipaddress.ip_address(self.gateway6)))
         return routes
 
-    def _check_interface(self):
+    def _check_interface(self) -> None:
         if self.medium not in ("ethernet", "ip"):
             raise ConfigError(f"medium={self.medium!r}: use 'ethernet' or 'ip'")
         seen = set()
@@ -147,11 +152,11 @@ class Config:
             if value is not None and _parse(ipaddress.ip_address, name, value, "an address").version != version:
                 raise ConfigError(f"{name}={value}: must be an IPv{version} address")
         if self.mac is not None:
-            self._check_mac()
+            self._check_mac(self.mac)
 
-    def _check_mac(self):
+    def _check_mac(self, mac: str) -> None:
         try:
-            raw = bytes.fromhex(self.mac.replace(":", "").replace("-", ""))
+            raw = bytes.fromhex(mac.replace(":", "").replace("-", ""))
         except ValueError:
             raw = b""
         if len(raw) != 6:
@@ -161,21 +166,21 @@ class Config:
                               "use one whose first byte is even, like 02:00:00:00:00:01")
 
     # -- memory and tcp ---------------------------------------------------------------------------------
-    def _check_memory(self):
+    def _check_memory(self) -> None:
         if self.packet_size % 64:
             raise ConfigError(f"packet_size={self.packet_size}: use a multiple of 64 bytes")
         if self.headroom > self.packet_size - 128:
             raise ConfigError(f"headroom={self.headroom}: leaves less than 128 bytes of the {self.packet_size}; "
                               "lower it or raise packet_size")
 
-    def check_packet_fits(self, chains: bool):
+    def check_packet_fits(self, chains: bool) -> None:
         """Drivers that receive into one cell need cells that hold a whole frame."""
         need = self.mtu + 18 + self.headroom
         if not chains and need > self.packet_size:
-            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} bytes "
-                              f"of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
+            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} "
+                              f"bytes of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
 
-    def _check_tcp(self):
+    def _check_tcp(self) -> None:
         if self.rto_min > self.rto_max:
             raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")
         if self.mss and not 64 <= self.mss <= self.mtu - 40:
@@ -185,7 +190,7 @@ class Config:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")
 
 
-def _check_number(f, value):
+def _check_number(f: Field[Any], value: object) -> None:
     low, high, unit = f.metadata["low"], f.metadata["high"], f.metadata["unit"]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigError(f"{f.name}={value!r}: must be from {low} to {high} ({unit})")
@@ -193,7 +198,7 @@ def _check_number(f, value):
         raise ConfigError(f"{f.name}={value!r}: must be a whole number ({unit})")
 
 
-def _parse(parser, name, text, example):
+def _parse(parser: Callable[[str], _T], name: str, text: str, example: str) -> _T:
     try:
         return parser(text)
     except ValueError as error:

@@ -8,6 +8,7 @@ from iip.drivers.base cimport NEVER
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
+from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
 from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
 from iip.net.udp cimport udp_input
@@ -81,8 +82,7 @@ cdef class Engine:
     def __init__(self, config, NativeHandler native not None, Driver driver not None, PacketPool pool=None, seed=None):
         if self.net != NULL:
             raise RuntimeError("an engine is set up once; make a new one")
-        if config.medium != driver.medium or config.mtu > driver.mtu:
-            config = _fit(config, driver)
+        config = _fit(config, driver)
         if pool is None:
             pool = PacketPool(config.pool_packets, config.packet_size, config.headroom)
         if seed is None:
@@ -148,6 +148,8 @@ cdef class Engine:
         not later than `now` when there is more to do at once, INT64_MAX when only a packet changes anything."""
         cdef int received
         now = max(now, self.net.now)
+        if unlikely(self.net.now == 0):
+            neigh_rebase(self.net, now)
         self.net.now = now
         tcp_clock(self.tcp, now)
         received = _input_phase(self, now)
@@ -418,13 +420,15 @@ cdef int64_t _next_deadline(Engine self, int64_t now, int received) noexcept nog
 
 
 def _fit(config, driver):
-    """Take medium and MTU from the driver where the settings leave them at their defaults."""
+    """Take medium, MTU and station address from the driver where the settings leave them at their defaults."""
     changes = {}
     if config.medium != driver.medium:
         changes["medium"] = driver.medium
+    if config.mac is None and driver.mac is not None:
+        changes["mac"] = driver.mac.hex(":")
     if config.mtu > driver.mtu:
         if config.mtu != 1500:
             raise ConfigError(f"mtu={config.mtu}: the driver's device takes {driver.mtu} bytes; "
                               f"use mtu={driver.mtu} or raise the device's MTU")
         changes["mtu"] = driver.mtu
-    return config.replace(**changes)
+    return config.replace(**changes) if changes else config

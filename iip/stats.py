@@ -6,7 +6,7 @@ from iip.verdict import Verdict
 NAMES = tuple(v.name for v in Verdict if v.name not in ("ok", "consumed", "N_VERDICTS"))
 
 
-class Stats(dict):
+class Stats(dict[str, int]):
     """Counter name -> value, at one moment. Names say what happened (see `iip/verdict.pxd`)."""
 
     def nonzero(self) -> dict[str, int]:

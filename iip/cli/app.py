@@ -12,7 +12,7 @@ from iip.cli.serve import serve
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="iip")
-def cli():
+def cli() -> None:
     """A TCP/IP stack in a process: measure it, serve with it, fetch with it."""
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -21,6 +22,7 @@ _IFF_MULTI_QUEUE, _IFF_NO_PI = 0x0100, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _IFF_UP = 0x0001
+_IFA_F_TENTATIVE = 0x40
 _IFA_F_NODAD = 0x02
 
 
@@ -148,3 +150,20 @@ def add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interf
                                       f"beforehand `sudo ip address add {interface} dev {name}`") from None
                 raise DriverError(f"host_address={interface}: the kernel refuses it for {name}: "
                                   f"{os.strerror(error.code)}") from None
+
+
+def wait_until_usable(name: str, addresses: Iterable[IPv4Interface | IPv6Interface], seconds: float = 1.0) -> None:
+    """Sleep until the kernel answers for its IPv6 addresses: it makes them usable a moment after the device is up, and
+    what came earlier would be lost. Not longer than `seconds`."""
+    waiting = {interface.ip.packed.hex() for interface in addresses if interface.version == 6}
+    end = time.monotonic() + seconds
+    while waiting and time.monotonic() < end:
+        try:
+            # address, index, prefix length, scope, flags, device
+            with open("/proc/thread-self/net/if_inet6") as table:
+                rows = [line.split() for line in table]
+        except OSError:
+            return
+        waiting -= {row[0] for row in rows if row[5] == name and not int(row[4], 16) & _IFA_F_TENTATIVE}
+        if waiting:
+            time.sleep(0.001)

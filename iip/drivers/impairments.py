@@ -28,7 +28,7 @@ class Impairments:
     queue: int = 1 << 18              # bytes that may wait for their turn at `rate`; more are dropped
     limit: int = 16384                # packets on the wire at once; more are dropped
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -7,6 +7,7 @@ once in ten seconds (§2.4 (c)), and the application is told.
 """
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
+from iip.net.neighbour cimport neigh_ask_again
 from iip.net.solicit cimport arp_send, nd_solicit, solicited_node
 from iip.net.state cimport (ADDR_ANNOUNCING, ADDR_DUPLICATE, ADDR_PROBING, ADDR_VALID, AK_BROADCAST, AK_GROUP, AK_OWN,
                             AddrSlot, Group, NE_CONFLICT, NetAddr, NetEvent, addr_is_group, addr_slot, event_new,
@@ -163,6 +164,7 @@ cdef void _check6(Net* net, NetAddr* a) noexcept nogil:
     nobody.hi = nobody.lo = 0
     if a.sent:
         a.state = ADDR_VALID
+        neigh_ask_again(net)
         return
     a.sent = 1
     a.next_at = net.now + SECOND

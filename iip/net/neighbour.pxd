@@ -16,3 +16,5 @@ cdef int neigh_output(Net* net, uint32_t n, uint32_t i, uint32_t mtu) noexcept n
 cdef int neigh_ask(Net* net, uint32_t n) noexcept nogil
 cdef void neigh_timers(Net* net) noexcept nogil
 cdef void neigh_drop_all(Net* net) noexcept nogil
+cdef void neigh_ask_again(Net* net) noexcept nogil
+cdef void neigh_rebase(Net* net, int64_t now) noexcept nogil

@@ -218,6 +218,29 @@ cdef uint32_t neigh_learn(Net* net, const Addr* a, uint8_t version, const uint8_
     return n
 
 
+cdef void neigh_rebase(Net* net, int64_t now) noexcept nogil:
+    """The clock starts: what was asked before the first run counts from now."""
+    cdef uint32_t n
+    cdef Neighbour* e
+    for n in range(net.n_neigh):
+        e = &net.neigh[n]
+        if e.state == NB_INCOMPLETE and e.tries:
+            _arm(net, e, now + SECOND)
+
+
+cdef void neigh_ask_again(Net* net) noexcept nogil:
+    """An IPv6 address of ours turned out to be good. Those we asked from it before could not answer, not knowing our
+    link-layer address (see `nd_solicit`): start anew."""
+    cdef uint32_t n
+    cdef Neighbour* e
+    for n in range(net.n_neigh):
+        e = &net.neigh[n]
+        if e.state == NB_INCOMPLETE and e.tries and e.version == 6:
+            e.tries = 1
+            _arm(net, e, net.now + SECOND)
+            net_count(net, neigh_ask(net, n))
+
+
 cdef void neigh_timers(Net* net) noexcept nogil:
     """Whatever is due of INCOMPLETE, DELAY and PROBE entries; sets the next deadline."""
     cdef uint32_t n

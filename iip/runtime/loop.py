@@ -4,13 +4,18 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from threading import Event
+from typing import Literal
+
+from iip.facade import Engine
 
 _NOTICE = 100_000_000             # ns within which `stop` is noticed while nothing happens
 _FD_SETSIZE = 1024
 
 
-def run(engine, *, until: int | None = None, duration: float | None = None, stop=None,
-        clock: Callable[[], int] = time.monotonic_ns) -> str:
+def run(engine: Engine, *, until: int | None = None, duration: float | None = None,
+        stop: Event | Callable[[], object] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns) -> Literal["until", "stop"]:
     """Run `engine` in this thread, sleeping while there is nothing to do; why it ended: ``"until"`` or ``"stop"``.
 
     until: a time of `clock`, ns; duration: seconds from now; stop: a `threading.Event` or a callable, asked in
@@ -35,29 +40,27 @@ def run(engine, *, until: int | None = None, duration: float | None = None, stop
         wait((min(wake) - clock()) / 1e9 if wake else None)
 
 
-def _asker(stop):
-    if stop is None or not hasattr(stop, "is_set"):
-        return stop
-    return stop.is_set
+def _asker(stop: Event | Callable[[], object] | None) -> Callable[[], object] | None:
+    return stop.is_set if isinstance(stop, Event) else stop
 
 
-def _waiter(fd: int | None):
+def _waiter(fd: int | None) -> Callable[[float | None], None]:
     """A function that sleeps for some seconds (None: for ever) or until the descriptor is readable."""
     if fd is None:
-        def wait(seconds):
+        def wait(seconds: float | None) -> None:
             if seconds is None:
                 raise RuntimeError("nothing can happen any more: the driver has no file descriptor and the engine no "
                                    "deadline; give a duration or stop")
             if seconds > 0:
                 time.sleep(seconds)
     elif fd < _FD_SETSIZE and hasattr(select, "select"):
-        def wait(seconds):
+        def wait(seconds: float | None) -> None:
             # unlike poll(2) from Python it sleeps for less than a millisecond
             select.select((fd,), (), (), None if seconds is None else max(0.0, seconds))
     else:
         poller = select.poll()
         poller.register(fd, select.POLLIN)
 
-        def wait(seconds):
+        def wait(seconds: float | None) -> None:
             poller.poll(None if seconds is None else max(0.0, seconds * 1e3))
     return wait

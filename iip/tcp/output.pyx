@@ -630,14 +630,26 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
         mark_dirty(s, t)
 
 
+cdef void _put_back(Tcp* s, uint32_t first, uint32_t last) noexcept nogil:
+    """Connections that could not be flushed come first in the next run."""
+    tcb(s, last).dirty_next = s.dirty_head
+    if s.dirty_head == NIL:
+        s.dirty_tail = last
+    s.dirty_head = first
+
+
 cdef void tcp_flush(Tcp* s) noexcept nogil:
-    """Flush every dirty connection once; those that ran out of room come back in the next run."""
-    cdef uint32_t i = s.dirty_head, following
+    """Flush every dirty connection once. When the transmit queue is full the others wait for the next run,
+    untouched: a run costs what it sends, however many want to."""
+    cdef uint32_t i = s.dirty_head, last = s.dirty_tail
     cdef Tcb* t
     s.dirty_head = s.dirty_tail = NIL
     while i != NIL:
+        if unlikely(net_tx_room(s.net) == 0):
+            count(s.counters, tx_queue_full)
+            _put_back(s, i, last)
+            return
         t = tcb(s, i)
-        following = t.dirty_next
+        i = t.dirty_next
         t.flags &= ~<uint32_t>TF_DIRTY
         _flush_one(s, t)
-        i = following

@@ -261,6 +261,12 @@ cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
 
 
+cdef inline bint tcp_pool_spare(Tcp* s) noexcept nogil:
+    """Whether data that may wait long may take a cell: the last eighth is for what arrives, without which
+    nothing would ever be acknowledged, and for headers."""
+    return s.pool.n_free_direct > s.pool.n_direct >> 3
+
+
 cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:
     """Bytes thought to be in the network (RFC 6675 `pipe`)."""
     return (t.snd_nxt - t.snd_una) - t.sacked - t.lost

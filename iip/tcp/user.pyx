@@ -137,7 +137,7 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     fill = min(t.mss, s.pool.cell_size - s.pool.headroom)
     done = _fill_tail(s, t, data, n, fill)
     while done < n:
-        i = pkt_alloc(s.pool)
+        i = pkt_alloc(s.pool) if tcp_pool_spare(s) else NIL
         if i == NIL:
             count(s.counters, tx_no_buffer)
             break

@@ -187,7 +187,8 @@ def test_a_closed_port_refuses(server):
 
 
 def test_a_client_killed_in_mid_transfer_leaves_nothing(server):
-    client = subprocess.Popen([sys.executable, "-c", f"import socket,time\ns = socket.create_connection(('{OURS}', 80))\n"
+    client = subprocess.Popen([sys.executable, "-c", "import socket,time\n"
+                               f"s = socket.create_connection(('{OURS}', 80))\n"
                                "s.sendall(b'GET /big.bin HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
                                "print(len(s.recv(1000)), flush=True)\ntime.sleep(60)"], stdout=subprocess.PIPE)
     with client:

@@ -27,8 +27,8 @@ def test_100_megabytes_to_curl(server, netns_module, way, files, tmp_path):
 def test_200_curls_at_once(server, netns_module, way, tmp_path, files):
     need("curl")
     want = (files / "small").read_bytes()
-    curls = [netns_module.start("curl", "--silent", "--fail", "--max-time", 30, "-o", tmp_path / str(i), way.url("small"))
-             for i in range(200)]
+    curls = [netns_module.start("curl", "--silent", "--fail", "--max-time", 30, "-o", tmp_path / str(i),
+                                way.url("small")) for i in range(200)]
     codes = [curl.wait(40) for curl in curls]
     assert codes == [0] * 200
     assert [(tmp_path / str(i)).read_bytes() for i in range(200)] == [want] * 200
@@ -36,7 +36,7 @@ def test_200_curls_at_once(server, netns_module, way, tmp_path, files):
 
 def test_200_connections_open_at_once(server, way, files):
     """All of them stand before the first is served."""
-    request = "GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    request = b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     want = (files / "small").read_bytes()
     socks = [socket.create_connection((way.iip, HTTP), timeout=10) for _ in range(200)]
     try:

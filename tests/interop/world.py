@@ -148,12 +148,12 @@ class Server:
 class Local:
     """An engine in this thread. `until` runs it."""
 
-    def __init__(self, kind, handler=None, wrap=None, packet_size=2048, mtu=None, **settings):
+    def __init__(self, kind, handler=None, wrap=None, packet_size=2048, device_mtu=None, **settings):
         way = Way(kind, 4)
         device = Tap if kind == "tap" else Tun
-        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=mtu)
-        config = iip.Config(addresses=way.addresses("iip"), medium=self.device.medium, mtu=self.device.mtu,
-                            packet_size=packet_size, **settings)
+        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=device_mtu)
+        config = iip.Config(addresses=way.addresses("iip"), medium=self.device.medium, packet_size=packet_size,
+                            **{"mtu": self.device.mtu, **settings})
         self.driver = self.device if wrap is None else wrap(self.device)
         self.engine = iip.Engine(config, handler or iip.Handler(), self.driver, seed=1)
 
@@ -192,8 +192,8 @@ class Kernel(threading.Thread):
     def done(self):
         return not self.is_alive()
 
-    def result(self):
-        self.join(10)
+    def result(self, timeout=10):
+        self.join(timeout)
         assert not self.is_alive(), "the kernel's side does not end"
         if self.error is not None:
             raise self.error

@@ -7,7 +7,6 @@ import iip
 from iip.drivers import MemoryLink, Tap
 from iip.runtime.loop import run
 from iip.runtime.pair import run_pair
-
 from iip_echo import Echo
 
 
@@ -75,7 +74,8 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m iip_echo", description=__doc__)
     parser.add_argument("--tap", metavar="NAME", help="serve on this TAP device instead of checking")
     parser.add_argument("--address", metavar="CIDR", action="append", default=[], help="our address on it")
-    parser.add_argument("--host-address", metavar="CIDR", action="append", default=[], help="the kernel's address on it")
+    parser.add_argument("--host-address", metavar="CIDR", action="append", default=[],
+                        help="the kernel's address on it")
     options = parser.parse_args()
     if options.tap is None:
         check()

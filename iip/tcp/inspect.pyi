@@ -1,0 +1,3 @@
+import numpy as np
+
+ROW: np.dtype[np.void]
