@@ -23,7 +23,7 @@ LAYERS = [
     ["iip.address", "iip.config", "iip.connection", "iip.events", "iip.facade", "iip.handler", "iip.payload",
      "iip.stats"],
     ["iip.drivers"],
-    ["iip.runtime", "iip.apps", "iip.aio", "iip.socket"],
+    ["iip.runtime", "iip.apps", "iip.aio", "iip.socket", "iip.sim"],
     ["iip.cli"],
 ]
 RANK = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
