@@ -16,6 +16,6 @@ from iip.stats import Stats  # noqa: E402
 __version__ = "0.1.0"
 __all__ = [
     "ArpReply", "Config", "ConfigError", "Conflict", "Connection", "ConnectionGone", "Datagram", "DriverError",
-    "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State", "Stats",
-    "Syn",
+    "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
+    "Stats", "Syn",
 ]

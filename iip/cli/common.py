@@ -5,6 +5,7 @@ import contextlib
 import functools
 import ipaddress
 import json
+import signal
 import sys
 import time
 
@@ -151,6 +152,32 @@ def progress(what: str, total: float | None, enabled: bool = True):
     finally:
         if shown:
             bar.stop()
+
+
+class Signals:
+    """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
+
+    def __init__(self):
+        self.stop = False
+        self.statistics = False
+        self._old = {}
+
+    def _end(self, number, frame):
+        self.stop = True
+
+    def _show(self, number, frame):
+        self.statistics = True
+
+    def __enter__(self):
+        wanted = {signal.SIGINT: self._end, signal.SIGTERM: self._end}
+        if hasattr(signal, "SIGUSR1"):
+            wanted[signal.SIGUSR1] = self._show
+        for number, handler in wanted.items():
+            self._old[number] = signal.signal(number, handler)
+
+    def __exit__(self, *exc):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
 
 
 def size_text(n: float) -> str:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 
@@ -13,7 +12,7 @@ from iip.apps.chargen import Chargen
 from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
-from iip.cli.common import device_options, emit, errors, json_option, nonzero, open_engine, statistics_table
+from iip.cli.common import Signals, device_options, emit, errors, json_option, nonzero, open_engine, statistics_table
 from iip.runtime.loop import run
 
 PORT = click.IntRange(1, 65535)
@@ -92,7 +91,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT or --chargen PORT")
     apps = _apps(echo, http, root, discard, chargen)
     engine = open_engine(apps, wrap=_impairment(loss, delay, duplicate, reorder, corrupt, seed), **device)
-    requests = _Signals()
+    requests = Signals()
     start = time.monotonic()
     try:
         apps.open(engine)
@@ -120,7 +119,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
     if as_json:
         emit(result, True, "")
     else:
-        statistics_table(counters, "counters")
+        statistics_table(result["counters"], "counters")
         click.echo(f"{connections} connections aborted, {result['packets_in_use']} packets left in use", err=True)
     if result["packets_in_use"]:
         raise SystemExit(1)
@@ -133,29 +132,3 @@ def _print_statistics(engine, as_json):
               flush=True)
     else:
         statistics_table({"connections_open": connections, **engine.stats()}, "statistics")
-
-
-class _Signals:
-    """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
-
-    def __init__(self):
-        self.stop = False
-        self.statistics = False
-        self._old = {}
-
-    def _end(self, number, frame):
-        self.stop = True
-
-    def _show(self, number, frame):
-        self.statistics = True
-
-    def __enter__(self):
-        wanted = {signal.SIGINT: self._end, signal.SIGTERM: self._end}
-        if hasattr(signal, "SIGUSR1"):
-            wanted[signal.SIGUSR1] = self._show
-        for number, handler in wanted.items():
-            self._old[number] = signal.signal(number, handler)
-
-    def __exit__(self, *exc):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

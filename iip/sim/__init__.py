@@ -1,4 +1,4 @@
-"""Engines joined by links in virtual time: bandwidth, delay, queues, losses, routers, captures. Same seed, same bytes."""
+"""Engines joined by links in virtual time: rates, delays, queues, losses, routers, captures. Same seed, same bytes."""
 from iip.drivers.impairments import CoDel, DropTail, GilbertElliott
 from iip.sim.flow import BulkFlow, jain
 from iip.sim.network import Host, Node, Way

@@ -1,6 +1,7 @@
 """Usual shapes of networks. All take a simulation, how many hosts, and settings; names are as in the results."""
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from iip.sim.network import Host
@@ -61,4 +62,4 @@ def chain(sim: Simulation, routers: int, *, link: dict[str, Any] | None = None, 
     last = sim.host("last", **settings)
     nodes = [first, *middle, last]
     return Chain(first, middle, last,
-                 [sim.link(a, b, **(link or {})) for a, b in zip(nodes, nodes[1:], strict=False)])
+                 [sim.link(a, b, **(link or {})) for a, b in pairwise(nodes)])
