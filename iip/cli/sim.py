@@ -23,9 +23,9 @@ ACCESS_DELAY = 1e-5               # of the links between hosts and routers, s
 @click.option("--stagger", type=click.FloatRange(0, 3600), default=0.0, show_default=True,
               help="Seconds between the starts of flows.")
 @click.option("--mtu", type=click.IntRange(576, 65535), default=1500, show_default=True, help="Bytes.")
-@click.option("--buffer", type=click.IntRange(2048, 1 << 30), help="Send and receive buffers, bytes; by default enough.")
+@click.option("--buffer", type=click.IntRange(2048, 1 << 30), help="Send and receive buffers, bytes. Default: ample.")
 @click.option("--ipv6", is_flag=True, help="Over IPv6 instead of IPv4.")
-@click.option("--pcap", type=click.Path(dir_okay=False), help="Write the packets at both ends of the bottleneck (pcapng).")
+@click.option("--pcap", type=click.Path(dir_okay=False), help="Write the bottleneck's packets (pcapng).")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw goodput, window and round-trip time (needs "
               "iip[plot]).")
 @json_option
