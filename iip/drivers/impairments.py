@@ -87,11 +87,7 @@ class Impairments:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, (GilbertElliott, DropTail, CoDel)):
-                if not isinstance(value, GilbertElliott if f.name == "loss" else (DropTail, CoDel)):
-                    raise ConfigError(f"{f.name}={value!r}: must be a number"
-                                      + (", DropTail or CoDel" if f.name == "queue" else ""))
-            elif f.name in _PROBABILITIES:
+            if f.name in _PROBABILITIES and not (f.name == "loss" and isinstance(value, GilbertElliott)):
                 _number(f.name, value, 0, 1, "a probability from 0 to 1 (2 % is 0.02)")
             elif f.name in _TIMES:
                 _number(f.name, value, 0, 3600, "from 0 to 3600 seconds")

@@ -304,9 +304,10 @@ cdef void _enqueue(Line* line, uint32_t packet, int64_t now) noexcept nogil:
 
 cdef void line_admit(Line* line, uint32_t packet, int64_t now) noexcept nogil:
     """A packet enters the line. The dice are thrown in the same number for each, whatever the settings."""
-    cdef uint64_t a = rng_next(&line.rng), b = rng_next(&line.rng), c = rng_next(&line.rng)
+    cdef uint64_t a, b, c
     cdef uint32_t copy = NIL
-    _advance(line, now)
+    _advance(line, now)           # whose dice come first
+    a, b, c = rng_next(&line.rng), rng_next(&line.rng), rng_next(&line.rng)
     line.packets += 1
     line.octets += pkt(line.pool, packet).total_len
     line.bad = (<uint32_t>c >= line.to_good) if line.bad else (<uint32_t>c < line.to_bad)

@@ -156,19 +156,19 @@ class Simulation(Network):
         other = {**settings, **(back or {})}
         if unknown := sorted(set(other) - set(settings)):
             raise ConfigError(f"back: unknown settings {', '.join(unknown)}; they are {', '.join(settings)}")
-        there = self._way(a, b, settings)
-        link = Link(there, self._way(b, a, other))
+        port_a, port_b = len(a.ways), len(b.ways)
+        link = Link(self._way(a, b, settings, port_b), self._way(b, a, other, port_a))
         self.links.append(link)
         self._routed = False
         return link
 
-    def _way(self, source: Node, target: Node, settings: dict[str, Any]) -> Way:
+    def _way(self, source: Node, target: Node, settings: dict[str, Any], port: int) -> Way:
         settings = dict(settings)
         mtu = settings.pop("mtu")
         if isinstance(mtu, bool) or not isinstance(mtu, int) or not 68 <= mtu <= NO_LIMIT:
             raise ConfigError(f"mtu={mtu!r}: must be from 68 to {NO_LIMIT} bytes")
         seed = self._seed_for("link", source.name, target.name, len(source.ways))
-        return Way(self, source, target, Impairments(**settings), seed, mtu, len(target.ways))
+        return Way(self, source, target, Impairments(**settings), seed, mtu, port)
 
     def _new(self, name: str) -> int:
         if self._closed:
