@@ -55,7 +55,7 @@ class BulkFlow:
 
     def _look(self) -> bool:
         sent, acked, received, _, _, closed = self.sim.traffic.state(self.number)
-        row = None if self.connection is None else self.info()
+        row = self.info()
         if row is not None:
             self._rows.append((self.sim.now, sent, acked, received, int(row["cwnd"]), int(row["ssthresh"]),
                                int(row["in_flight"]), float(row["srtt"]) / 1e9, int(row["retransmits"])))
@@ -63,6 +63,8 @@ class BulkFlow:
 
     def info(self) -> Any:
         """The row of `Engine.connections()` of the sending side, as it was last; None before it began."""
+        if self.connection is None:
+            return None
         rows = self.src.engine.connections()
         rows = rows[rows["handle"] == self.connection.handle]
         if len(rows):
@@ -82,7 +84,7 @@ class BulkFlow:
     @property
     def retransmits(self) -> int:
         """Segments sent again."""
-        row = None if self.connection is None else self.info()
+        row = self.info()
         return 0 if row is None else int(row["retransmits"])
 
     @property
