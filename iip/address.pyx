@@ -1,7 +1,6 @@
 """Addresses between Python and the engine: text or `ipaddress` objects outside, 16 bytes inside."""
 import ipaddress
 
-from libc.string cimport memcpy
 from iip.net.types cimport addr_bytes, addr_from4, addr_from6, addr_is4
 
 from iip.errors import ConfigError

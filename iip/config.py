@@ -173,13 +173,6 @@ class Config:
             raise ConfigError(f"headroom={self.headroom}: leaves less than 128 bytes of the {self.packet_size}; "
                               "lower it or raise packet_size")
 
-    def check_packet_fits(self, chains: bool) -> None:
-        """Drivers that receive into one cell need cells that hold a whole frame."""
-        need = self.mtu + 18 + self.headroom
-        if not chains and need > self.packet_size:
-            raise ConfigError(f"packet_size={self.packet_size}: too small for mtu={self.mtu} with {self.headroom} "
-                              f"bytes of headroom; use packet_size={(need + 63) // 64 * 64} or a smaller MTU")
-
     def _check_tcp(self) -> None:
         if self.rto_min > self.rto_max:
             raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")

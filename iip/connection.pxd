@@ -1,5 +1,5 @@
 """The connection object of Python applications."""
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from iip.engine cimport Engine
 from iip.tcp.tcb cimport Tcb
 
@@ -13,6 +13,7 @@ cdef class Connection:
     cdef object _reason
     cdef Tcb* tcb(self) except NULL
     cdef void release(self)
+    cdef object _taken(self, Tcb* t, int64_t taken)
 
 
 cdef Connection connection_new(Engine engine, uint64_t handle)

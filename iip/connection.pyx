@@ -5,10 +5,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from iip.address cimport addr_object
-from iip.memory.pool cimport NIL, pkt_free
+from iip.memory.pool cimport pkt_free, pool_views_low
 from iip.tcp.conn cimport mark_dirty
 from iip.tcp.tcb cimport *
-from iip.tcp.user cimport user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown
+from iip.tcp.user cimport (
+    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown, user_starved)
 
 from iip.errors import ConnectionGone
 
@@ -65,6 +66,8 @@ cdef class Connection:
         """Queue `data` (any contiguous buffer). Returns how many bytes were taken, from 0 to all: the send
         buffer bounds it, and `tcp_acked` says when there is room again.
 
+        A connection that ended in this pass takes nothing: `tcp_closed` is about to tell.
+
         Small data is copied. Longer than `Config.copy_threshold`, immutable `bytes` are referenced until the
         peer has acknowledged them; `reference=True` does that with any buffer, which must then not
         change; False always copies. Raises ConnectionGone, and BrokenPipeError after `shutdown`.
@@ -79,9 +82,14 @@ cdef class Connection:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         taken = user_send(self.engine.tcp, t, <const uint8_t*>view.buf, <uint32_t>min(view.len, 0x7FFFFFFF))
         PyBuffer_Release(&view)
-        if taken < 0:
+        return self._taken(t, taken)
+
+    cdef object _taken(self, Tcb* t, int64_t taken):
+        if taken >= 0:
+            return taken
+        if t.flags & TF_FIN_WANTED:
             raise BrokenPipeError("send after shutdown or close")
-        return taken
+        return 0                  # over, and tcp_closed not delivered yet
 
     def _send_reference(self, data):
         cdef Tcb* t = self.tcb()
@@ -91,14 +99,15 @@ cdef class Connection:
             raise BrokenPipeError("send after shutdown or close")
         if user_send_room(t) == 0:
             return 0
-        lent = self.engine.pool.lend(data)
+        lent = None if pool_views_low(&self.engine.pool.c, 2) else self.engine.pool.lend(data)
         if lent is None:
+            user_starved(self.engine.tcp, t)
             return 0
         owner = lent
         taken = user_send_packet(self.engine.tcp, t, owner, 0, self.engine.pool.c.packets[owner].len)
         pkt_free(&self.engine.pool.c, owner)
         self.engine.pool.drain_released()
-        return taken
+        return self._taken(t, taken)
 
     def consume(self, n):
         """`n` received bytes are dealt with: the window opens by as much."""
@@ -182,7 +191,8 @@ cdef class Connection:
         return self._remote
 
     def __repr__(self):
-        return f"<iip.Connection {self._local[0]}:{self._local[1]} {self._remote[0]}:{self._remote[1]} {self.state.name}>"
+        local, remote = ("{}:{}".format(*end) for end in (self._local, self._remote))
+        return f"<iip.Connection {local} {remote} {self.state.name}>"
 
 
 cdef Connection connection_new(Engine engine, uint64_t handle):

@@ -62,6 +62,7 @@ cdef class Engine:
     cdef uint64_t* counters                # by Verdict
     cdef uint32_t* rx
     cdef int burst
+    cdef int late                          # runs in which timers waited for input
     cdef bint closed
     cdef bint running                      # inside `run`, so perhaps in a callback
     cdef public object error               # first exception of a Python callback in this run

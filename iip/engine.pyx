@@ -1,16 +1,15 @@
 """The engine: packets, time and calls in; packets, callbacks and the next deadline out."""
 import os
 
-from libc.stdint cimport int32_t
+cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memmove, memset
-from iip.drivers.base cimport NEVER
+from libc.string cimport memmove
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
-from iip.net.types cimport IpRx, PROTO_TCP, PROTO_UDP, addr_is4
+from iip.net.types cimport IpRx, PROTO_TCP
 from iip.net.udp cimport udp_input
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
@@ -21,14 +20,14 @@ from iip.tcp.timers cimport tcp_timers
 from iip.tcp.user cimport (
     user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
     user_shutdown)
-from iip.verdict cimport (
-    N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets, tx_queue_full)
+from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
 
 from iip.errors import ConfigError
 
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
+    MAX_LATE = 16                 # full bursts in a row that timers wait for
 
 cdef int64_t RETRY = 200000       # ns: the driver or a pool had no room; look again soon
 
@@ -51,7 +50,8 @@ cdef class NativeHandler:
         engine.consume(conn, n)
 
     cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
-        """The peer acknowledged `n` more bytes: there is room to send."""
+        """The peer acknowledged `n` more bytes: there is room to send. 0: there is memory again for a `send` that came
+        short."""
 
     cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
         """The peer sent FIN: no more payload comes. By default we close too."""
@@ -67,6 +67,7 @@ cdef class NativeHandler:
         """Anything else from the network layer: ICMP replies and errors, ARP replies, address conflicts."""
 
 
+@cython.no_gc_clear               # giving the packets back takes the pool and the driver
 cdef class Engine:
     """One TCP/IP stack. It does protocol processing and nothing else; `run` is the only thing that happens.
 
@@ -82,8 +83,7 @@ cdef class Engine:
     def __init__(self, config, NativeHandler native not None, Driver driver not None, PacketPool pool=None, seed=None):
         if self.net != NULL:
             raise RuntimeError("an engine is set up once; make a new one")
-        if config.medium != driver.medium or config.mtu > driver.mtu:
-            config = _fit(config, driver)
+        config = _fit(config, driver)
         if pool is None:
             pool = PacketPool(config.pool_packets, config.packet_size, config.headroom)
         if seed is None:
@@ -156,7 +156,11 @@ cdef class Engine:
         received = _input_phase(self, now)
         if now >= net_next_deadline(self.net):
             net_timers(self.net)
-        tcp_timers(self.tcp)
+        if likely(received < self.burst) or self.late == MAX_LATE:
+            tcp_timers(self.tcp)
+            self.late = 0
+        else:                     # what is still in the driver may be the answer a timer is waiting for
+            self.late += 1
         _deliver_phase(self)
         tcp_flush(self.tcp)
         _transmit_phase(self, now)
@@ -250,7 +254,7 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
 
 
 cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
-    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i
+    cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
     cdef uint64_t octets = 0
     if n:
@@ -263,7 +267,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
                 prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
             _input_one(self, self.rx[i])
     if unlikely(self.net.loop_head != NIL):
-        for i in range(MAX_LOOPED):
+        for _i in range(MAX_LOOPED):
             looped = net_loopback_pop(self.net)
             if looped == NIL:
                 break
@@ -329,7 +333,7 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
             self.native.tcp_accepted(self, conn)
         if events & EV_CONNECTED:
             self.native.tcp_connected(self, conn)
-    if events & EV_ACKED and t.acked and t.flags & TF_USED:
+    if events & EV_ACKED and t.flags & TF_USED:
         n = t.acked
         t.acked = 0
         if not t.flags & TF_ORPHAN:
@@ -421,13 +425,15 @@ cdef int64_t _next_deadline(Engine self, int64_t now, int received) noexcept nog
 
 
 def _fit(config, driver):
-    """Take medium and MTU from the driver where the settings leave them at their defaults."""
+    """Take medium, MTU and station address from the driver where the settings leave them at their defaults."""
     changes = {}
     if config.medium != driver.medium:
         changes["medium"] = driver.medium
+    if config.mac is None and driver.mac is not None:
+        changes["mac"] = driver.mac.hex(":")
     if config.mtu > driver.mtu:
         if config.mtu != 1500:
             raise ConfigError(f"mtu={config.mtu}: the driver's device takes {driver.mtu} bytes; "
                               f"use mtu={driver.mtu} or raise the device's MTU")
         changes["mtu"] = driver.mtu
-    return config.replace(**changes)
+    return config.replace(**changes) if changes else config

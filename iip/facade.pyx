@@ -1,23 +1,22 @@
 """The engine as Python programs see it."""
+cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from iip.address cimport addr_object, addr_parse
+from iip.address cimport addr_parse
 from iip.connection cimport Connection, connection_new
-from iip.drivers.base cimport Driver
 from iip.engine cimport Engine as CoreEngine, NativeHandler
 from iip.handler cimport PythonHandler
-from iip.memory.pool cimport PacketPool
 from iip.memory.slab cimport slab_in_use, slab_live
 from iip.net.address cimport net_join, net_leave
 from iip.net.icmp cimport net_ping
 from iip.net.net cimport net_arp_request
 from iip.net.route cimport net_route
-from iip.net.types cimport Addr, Flow, addr_is4
+from iip.net.types cimport Addr, Flow
 from iip.net.udp cimport udp_bind, udp_send, udp_unbind
 from iip.tcp.inspect cimport tcp_snapshot
-from iip.tcp.tcb cimport TF_USED, Tcb, tcb
-from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROOM, OPEN_NO_ROUTE
+from iip.tcp.tcb cimport CLOSED, TIME_WAIT, Tcb, tcb
+from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROUTE, user_abort
 from iip.verdict cimport count, ip_no_route, ip_too_big, ok
 
 from iip.errors import ConfigError, Exhausted, IipError
@@ -25,6 +24,7 @@ from iip.stats import NAMES, Stats
 from iip.verdict import Verdict
 
 
+@cython.no_gc_clear
 cdef class Engine(CoreEngine):
     """One TCP/IP stack inside your program.
 
@@ -113,10 +113,25 @@ cdef class Engine(CoreEngine):
         addr_parse(address, &remote, "address")
         if source is not None:
             addr_parse(source, &local, "source")
-        handle = self.connect(&remote, _port(port, "port", 1), &local, _port(source_port or 0, "source_port", 0), &error)
+        handle = self.connect(&remote, _port(port, "port", 1), &local, _port(source_port or 0, "source_port", 0),
+                              &error)
         if handle == 0:
             raise _open_error(error, address, port, source, source_port)
         return connection_new(self, handle)
+
+    def abort_all(self):
+        """Abort every connection, for a program that ends: run once more to send the RSTs. Returns how many."""
+        cdef uint32_t i
+        cdef Tcb* t
+        cdef int n = 0
+        self._open()
+        for i in range(self.slab.high_water):
+            if slab_live(self.slab, i):
+                t = tcb(self.tcp, i)
+                if t.state != CLOSED and t.state != TIME_WAIT:
+                    user_abort(self.tcp, t)
+                    n += 1
+        return n
 
     def connections(self):
         """All connections as a structured numpy array: addresses, ports, state, RFC variables.

@@ -1,11 +1,10 @@
 """Handlers written in Python: the base class that applications subclass, and the adapter that calls them."""
-from cpython.buffer cimport PyBUF_SIMPLE
-from cpython.ref cimport Py_DECREF, PyObject
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t
 from iip.address cimport addr_object
 from iip.connection cimport connection_new
 from iip.engine cimport Datagram as CDatagram, SynInfo
-from iip.memory.pool cimport NIL, pkt
+from iip.memory.pool cimport NIL
 from iip.net.state cimport NE_ARP_REPLY, NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UNREACHABLE, NetEvent
 from iip.payload cimport Payload, payload_new
 from iip.tcp.tcb cimport TF_USED, Tcb
@@ -36,7 +35,8 @@ class Handler:
         conn.consume(len(data))
 
     def tcp_acked(self, conn, n):
-        """The peer acknowledged `n` more bytes: there is room to send."""
+        """The peer acknowledged `n` more bytes: there is room to send. 0: there is memory again for a `send` that came
+        short."""
 
     def tcp_shutdown(self, conn):
         """The peer sent FIN: no more payload comes. By default we close too."""

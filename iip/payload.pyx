@@ -1,9 +1,11 @@
 """Received bytes as Python sees them: the buffer that the packet arrived in, without a copy."""
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from iip.memory.pool cimport NIL, pkt_hold, pkt_unhold
 
 
+@cython.no_gc                     # the collector must not take the pool away before the packet is given back
 cdef class Payload:
     """Bytes that arrived, read-only, in the packet that brought them.
 

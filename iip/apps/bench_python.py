@@ -3,17 +3,17 @@ from __future__ import annotations
 
 import time
 
-from iip import Handler
+from iip import Connection, Engine, Handler, Payload, Reason
 from iip.apps.bench import Histogram
 from iip.runtime.pair import run_pair
 
 
 class PingPongServer(Handler):
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         conn.send(data)
         conn.consume(len(data))
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         conn.close()
 
 
@@ -25,24 +25,24 @@ class _Exchange:
 
 
 class PingPongClient(Handler):
-    def __init__(self, size, connections):
+    def __init__(self, size: int, connections: int) -> None:
         self.request = bytes(i & 0xFF for i in range(size))
         self.size = size
         self.connected = self.closed = self.transactions = 0
         self.latency = Histogram()
         self.running = False
 
-    def start(self, conn, exchange):
+    def start(self, conn: Connection, exchange: _Exchange) -> None:
         exchange.started = time.monotonic_ns()
         exchange.received = 0
         conn.send(self.request)
 
-    def tcp_connected(self, conn):
+    def tcp_connected(self, conn: Connection) -> None:
         self.connected += 1
         conn.context = _Exchange()
         self.start(conn, conn.context)
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         n = len(data)
         conn.consume(n)
         exchange = conn.context
@@ -55,50 +55,50 @@ class PingPongClient(Handler):
             else:
                 conn.close()
 
-    def tcp_closed(self, conn, reason):
+    def tcp_closed(self, conn: Connection, reason: Reason) -> None:
         self.closed += 1
 
-    def run(self, client, server, seconds):
+    def run(self, client: Engine, server: Engine, seconds: float) -> float:
         self.running = True
         begin = time.monotonic_ns()
         run_pair(client, server, duration=seconds)
         return (time.monotonic_ns() - begin) / 1e9
 
-    def forget(self):
+    def forget(self) -> None:
         self.transactions = 0
         self.latency = Histogram()
 
-    def finish(self):
+    def finish(self) -> None:
         self.running = False
 
 
 class BulkSource(Handler):
-    def __init__(self, pattern):
+    def __init__(self, pattern: bytes) -> None:
         self.pattern = memoryview(pattern)
         self.connected = self.closed = self.sent = 0
         self.running = True
 
-    def lend(self, engine):
+    def lend(self, engine: Engine) -> None:
         """The native source needs this; here `send` refers to the pattern."""
 
-    def release(self, engine):
+    def release(self, engine: Engine) -> None:
         """See `lend`."""
 
-    def finish(self):
+    def finish(self) -> None:
         self.running = False
 
-    def tcp_connected(self, conn):
+    def tcp_connected(self, conn: Connection) -> None:
         self.connected += 1
         conn.context = 0
         self.fill(conn)
 
-    def tcp_acked(self, conn, n):
+    def tcp_acked(self, conn: Connection, n: int) -> None:
         self.fill(conn)
 
-    def tcp_closed(self, conn, reason):
+    def tcp_closed(self, conn: Connection, reason: Reason) -> None:
         self.closed += 1
 
-    def fill(self, conn):
+    def fill(self, conn: Connection) -> None:
         if conn.context is None:
             return
         while self.running:
@@ -112,22 +112,22 @@ class BulkSource(Handler):
 
 
 class BulkSink(Handler):
-    def __init__(self, pattern, verify):
+    def __init__(self, pattern: bytes, verify: bool) -> None:
         self.pattern = memoryview(pattern)
         self.verify = verify
         self.received = self.wrong = self.finished = 0
 
-    def tcp_accepted(self, conn):
+    def tcp_accepted(self, conn: Connection) -> None:
         conn.context = 0
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         n = len(data)
         self.received += n
         if self.verify:
             self.check(conn, memoryview(data))
         conn.consume(n)
 
-    def check(self, conn, data):
+    def check(self, conn: Connection, data: memoryview) -> None:
         while len(data):
             expected = self.pattern[conn.context:conn.context + len(data)]
             if data[:len(expected)] != expected:
@@ -135,6 +135,6 @@ class BulkSink(Handler):
             data = data[len(expected):]
             conn.context = (conn.context + len(expected)) % len(self.pattern)
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         self.finished += 1
         conn.close()

@@ -1,7 +1,7 @@
 """The character generator (RFC 864): sends lines of printable characters until the peer has enough."""
 from __future__ import annotations
 
-from iip import Handler
+from iip import Connection, Handler, Payload
 from iip.apps.pending import send
 
 _CHARACTERS = bytes(range(32, 127))
@@ -20,23 +20,23 @@ class Chargen(Handler):
     _period = len(pattern())
     _stream = memoryview(pattern() * 40)
 
-    def __init__(self, limit: int | None = None):
+    def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
 
-    def tcp_accepted(self, conn):
+    def tcp_accepted(self, conn: Connection) -> None:
         conn.context = 0          # bytes sent
         self._fill(conn)
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         conn.consume(len(data))
 
-    def tcp_acked(self, conn, n):
+    def tcp_acked(self, conn: Connection, n: int) -> None:
         self._fill(conn)
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         conn.close()
 
-    def _fill(self, conn):
+    def _fill(self, conn: Connection) -> None:
         sent = conn.context
         while True:
             start = sent % self._period

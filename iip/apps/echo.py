@@ -1,7 +1,9 @@
 """The echo service (RFC 862), TCP and UDP."""
 from __future__ import annotations
 
-from iip import Engine, Handler
+from typing import Any
+
+from iip import Connection, Datagram, Engine, Handler, Payload
 from iip.apps.pending import Pending
 
 
@@ -9,28 +11,29 @@ class Echo(Handler):
     """Sends everything back. What the peer does not read is not consumed, so its own window closes: a peer that
     only sends is slowed down, and no memory grows."""
 
-    engine: Engine                # set by Dispatch, before anything else happens
+    engine: Engine                    # of the UDP half; whoever binds the port sets it
 
-    def tcp_accepted(self, conn):
+    def tcp_accepted(self, conn: Connection) -> None:
         conn.context = _Echoing()
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         state = conn.context
         state.pending.add(data)
         self._flush(conn, state)
 
-    def tcp_acked(self, conn, n):
+    def tcp_acked(self, conn: Connection, n: int) -> None:
         if conn.context.pending:
             self._flush(conn, conn.context)
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         conn.context.finished = True
         self._flush(conn, conn.context)
 
-    def udp_payload(self, datagram):
-        self.engine.udp_send(datagram.data, datagram.source, datagram.source_port, datagram.destination_port)
+    def udp_payload(self, datagram: Datagram) -> None:
+        data: Any = datagram.data
+        self.engine.udp_send(data, datagram.source, datagram.source_port, datagram.destination_port)
 
-    def _flush(self, conn, state):
+    def _flush(self, conn: Connection, state: _Echoing) -> None:
         sent = state.pending.flush(conn)
         if sent:
             conn.consume(sent)
@@ -41,6 +44,6 @@ class Echo(Handler):
 class _Echoing:
     __slots__ = ("finished", "pending")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pending = Pending()
         self.finished = False

@@ -7,7 +7,7 @@ import time
 
 import h11
 
-from iip import Handler
+from iip import Connection, Handler, Payload, Reason
 from iip.apps.files import CHUNK, Body, respond, text
 from iip.apps.pending import Pending
 
@@ -19,19 +19,19 @@ class HttpServer(Handler):
     meanwhile would kill the process; read, it ends the one connection.)
     """
 
-    def __init__(self, root, listing=True, server="iip"):
+    def __init__(self, root: str | os.PathLike[str], listing: bool = True, server: str = "iip") -> None:
         self.root = os.path.realpath(root)
         if not os.path.isdir(self.root):
             raise NotADirectoryError(f"root: {root} is not a directory")
         self.listing = listing
         self.server = server
         self.requests = 0
-        self._date = (-1, "")
+        self._date: tuple[int, str] = (-1, "")
 
-    def tcp_accepted(self, conn):
+    def tcp_accepted(self, conn: Connection) -> None:
         conn.context = _Session()
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         session = conn.context
         if session.ended:
             conn.consume(len(data))
@@ -40,22 +40,22 @@ class HttpServer(Handler):
         session.unconsumed += len(data)
         self._advance(conn, session)
 
-    def tcp_acked(self, conn, n):
+    def tcp_acked(self, conn: Connection, n: int) -> None:
         session = conn.context
         if session.busy:
             self._advance(conn, session)
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         session = conn.context
         if not session.ended:
             session.http.receive_data(b"")
             self._advance(conn, session)
 
-    def tcp_closed(self, conn, reason):
+    def tcp_closed(self, conn: Connection, reason: Reason) -> None:
         if isinstance(conn.context, _Session):
             conn.context.close_file()
 
-    def _advance(self, conn, session):
+    def _advance(self, conn: Connection, session: _Session) -> None:
         """Answer one request after the other, as far as the send buffer allows."""
         while True:
             if session.busy and not self._pump(conn, session):
@@ -80,12 +80,12 @@ class HttpServer(Handler):
                 return
             if isinstance(event, h11.Request):
                 session.request = event
-            elif isinstance(event, h11.EndOfMessage):
+            elif isinstance(event, h11.EndOfMessage) and session.request is not None:
                 self._answer(session, session.request)
             elif isinstance(event, h11.ConnectionClosed):
                 session.ended = True
 
-    def _answer(self, session, request):
+    def _answer(self, session: _Session, request: h11.Request) -> None:
         self.requests += 1
         method = request.method.decode("ascii")
         if method not in ("GET", "HEAD"):
@@ -98,13 +98,13 @@ class HttpServer(Handler):
                 body = text(400, "bad target")
         self._start(session, body, head=method == "HEAD")
 
-    def _refuse(self, session, error):
+    def _refuse(self, session: _Session, error: h11.RemoteProtocolError) -> None:
         """The request is not HTTP: say so if that is still possible, and close."""
         session.ended = True
         if session.http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._start(session, text(error.error_status_hint, "bad request", ("Connection", "close")), head=False)
 
-    def _start(self, session, body: Body, head):
+    def _start(self, session: _Session, body: Body, head: bool) -> None:
         headers = [("Server", self.server), ("Date", self._now()), ("Content-Length", str(body.length)), *body.headers]
         session.pending.add(session.http.send(h11.Response(status_code=body.status, headers=headers)))
         if head and body.file is not None:
@@ -117,7 +117,7 @@ class HttpServer(Handler):
             session.http.send(h11.EndOfMessage())
         session.busy = True
 
-    def _pump(self, conn, session):
+    def _pump(self, conn: Connection, session: _Session) -> bool:
         """Send what there is; True when the response has been handed over completely."""
         while True:
             session.pending.flush(conn)
@@ -139,7 +139,7 @@ class HttpServer(Handler):
                     return False
                 session.offset += len(data)
                 session.left -= len(data)
-                for piece in session.http.send_with_data_passthrough(h11.Data(data=data)):
+                for piece in session.http.send_with_data_passthrough(h11.Data(data=data)) or ():
                     session.pending.add(piece)
             else:
                 session.close_file()
@@ -149,7 +149,7 @@ class HttpServer(Handler):
             session.ended = True
         return True
 
-    def _now(self):
+    def _now(self) -> str:
         # once per second is enough
         second = int(time.time())
         if self._date[0] != second:
@@ -162,10 +162,10 @@ class _Session:
 
     __slots__ = ("busy", "ended", "file", "http", "left", "offset", "pending", "request", "unconsumed")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.http = h11.Connection(h11.SERVER)
         self.pending = Pending()
-        self.request = None
+        self.request: h11.Request | None = None
         self.file: int | None = None
         self.offset = 0
         self.left = 0             # bytes of the file still to send
@@ -173,7 +173,7 @@ class _Session:
         self.busy = False         # a response is under way
         self.ended = False        # close when it has been sent
 
-    def close_file(self):
+    def close_file(self) -> None:
         if self.file is not None:
             os.close(self.file)
             self.file = None

@@ -16,9 +16,10 @@ def send(conn: Connection, data: memoryview | bytes) -> int:
     """Send what the send buffer takes; how many bytes. 0 also when the peer has reset the connection in this very
     run of the engine: `tcp_closed` follows."""
     try:
-        return conn.send(data, reference=len(data) > REFERENCE)
+        taken: int = conn.send(data, reference=len(data) > REFERENCE)
     except BrokenPipeError:
         return 0
+    return taken
 
 
 class Pending:

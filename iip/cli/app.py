@@ -14,7 +14,7 @@ from iip.cli.wire import wire
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="iip")
-def cli():
+def cli() -> None:
     """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 

@@ -1,6 +1,10 @@
 """`iip bulk`: how fast one-way data flows."""
 from __future__ import annotations
 
+import random
+import time
+from typing import Any
+
 import click
 
 from iip.cli.common import emit, errors, json_option, size_text, statistics_table
@@ -11,8 +15,6 @@ PATTERN = (1 << 20) + 7           # bytes; no multiple of any segment size
 
 def pattern(seed: int = 1) -> bytes:
     """Bytes without a short period."""
-    import random
-
     return random.Random(seed).randbytes(PATTERN)
 
 
@@ -24,7 +26,7 @@ def pattern(seed: int = 1) -> bytes:
 @link_options
 @json_option
 @errors
-def bulk(connections, seconds, verify, handler, as_json, **link):
+def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: bool, **link: Any) -> None:
     """One engine sends data to another in the same process. Needs no root and no device.
 
     Exit code 1 if --verify found a difference.
@@ -32,14 +34,13 @@ def bulk(connections, seconds, verify, handler, as_json, **link):
     from iip.apps import bench, bench_python
     from iip.runtime.pair import run_pair
 
+    module: Any = bench_python if handler == "python" else bench
     data = pattern()
-    handlers = bench_python if handler == "python" else bench
-    source, sink = handlers.BulkSource(data), handlers.BulkSink(data, verify)
+    source, sink = module.BulkSource(data), module.BulkSink(data, verify)
     pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16), **link)
     source.lend(pair.client)
 
-    def step(part):
-        import time
+    def step(part: float) -> float:
         begin = time.monotonic()
         run_pair(pair.client, pair.server, duration=part)
         return time.monotonic() - begin

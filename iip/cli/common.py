@@ -8,33 +8,39 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import FrameType
+from typing import IO, Any, TypeVar
 
 import click
 
 import iip
+from iip.drivers import Driver
 from iip.errors import IipError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 PROGRESS_AFTER = 1.0              # seconds; shorter work shows none
 
 
-def json_option(command):
+def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
-def errors(command):
+def errors(command: Command) -> Command:
     """Turn the exceptions that a user can act on into a message: exit code 2 for wrong settings, 1 for the rest."""
     @functools.wraps(command)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except iip.ConfigError as error:
             raise click.UsageError(str(error)) from None
         except (IipError, OSError) as error:
             raise click.ClickException(str(error)) from None
-    return wrapped
+    return wrapped  # type: ignore[return-value]
 
 
-def device_options(command):
+def device_options(command: Command) -> Command:
     """--tap/--tun and the addresses of both ends."""
     for option in reversed([
         click.option("--tap", metavar="NAME", help="TAP device (Ethernet), made if it does not exist."),
@@ -51,7 +57,7 @@ def device_options(command):
     return command
 
 
-def open_driver(tap, tun, mtu, host_addresses):
+def open_driver(tap: str | None, tun: str | None, mtu: int | None, host_addresses: Iterable[str]) -> Driver:
     if bool(tap) == bool(tun):
         raise click.UsageError("choose one device: --tap NAME or --tun NAME")
     from iip.drivers import Tap, Tun
@@ -59,12 +65,14 @@ def open_driver(tap, tun, mtu, host_addresses):
     return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses))
 
 
-def open_engine(handler, *, tap, tun, addresses, host_addresses, gateway, mtu, wrap=None, **settings):
+def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, addresses: Collection[str],
+                host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
     """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
     driver = open_driver(tap, tun, mtu, host_addresses)
     try:
-        size = (driver.mtu + 18 + 128 + 63) // 64 * 64
-        config = iip.Config(addresses=addresses, medium=driver.medium, mtu=driver.mtu, packet_size=max(2048, size),
+        size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
+        config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
                             **_gateways(gateway, host_addresses), **settings)
         return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
@@ -72,8 +80,8 @@ def open_engine(handler, *, tap, tun, addresses, host_addresses, gateway, mtu, w
         raise
 
 
-def _gateways(gateways, host_addresses):
-    found: dict[str, str] = {}
+def _gateways(gateways: Iterable[str], host_addresses: Iterable[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for text in [*gateways, *(a.split("/")[0] for a in host_addresses)]:
         try:
             name = "gateway" if ipaddress.ip_address(text).version == 4 else "gateway6"
@@ -83,7 +91,7 @@ def _gateways(gateways, host_addresses):
     return found
 
 
-def emit(result: dict[str, object], as_json: bool, title: str, skip=()):
+def emit(result: dict[str, Any], as_json: bool, title: str, skip: Collection[str] = ()) -> None:
     """Print a result: JSON to standard output, or a table."""
     if as_json:
         click.echo(json.dumps(result))
@@ -98,7 +106,7 @@ def emit(result: dict[str, object], as_json: bool, title: str, skip=()):
     Console(highlight=False).print(table)
 
 
-def _pretty(value):
+def _pretty(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -108,7 +116,7 @@ def _pretty(value):
     return str(value)
 
 
-def statistics_table(statistics: dict[str, int], title: str, file=None):
+def statistics_table(statistics: dict[str, int], title: str, file: IO[str] | None = None) -> None:
     """Print the counters that are not zero."""
     from rich.console import Console
     from rich.table import Table
@@ -125,7 +133,7 @@ def nonzero(statistics: dict[str, int]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float | None, enabled: bool = True):
+def progress(what: str, total: float | None, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """Yields `update(done, text)`. Shown on standard error, if that is a terminal, once the work has taken a second."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -136,7 +144,7 @@ def progress(what: str, total: float | None, enabled: bool = True):
     task = bar.add_task(what, total=total, text="")
     shown = False
 
-    def update(done, text=""):
+    def update(done: float, text: str = "") -> None:
         nonlocal shown, last
         now = time.monotonic()
         if not enabled or now - start < PROGRESS_AFTER or now - last < 0.1:
@@ -157,25 +165,26 @@ def progress(what: str, total: float | None, enabled: bool = True):
 class Signals:
     """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stop = False
         self.statistics = False
-        self._old = {}
+        self._old: dict[int, Any] = {}
 
-    def _end(self, number, frame):
+    def _end(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
 
-    def _show(self, number, frame):
+    def _show(self, number: int, frame: FrameType | None) -> None:
         self.statistics = True
 
-    def __enter__(self):
-        wanted = {signal.SIGINT: self._end, signal.SIGTERM: self._end}
+    def __enter__(self) -> None:
+        wanted: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: self._end, signal.SIGTERM: self._end}
         if hasattr(signal, "SIGUSR1"):
             wanted[signal.SIGUSR1] = self._show
         for number, handler in wanted.items():
             self._old[number] = signal.signal(number, handler)
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from iip import Handler
+from iip import Connection, Handler, Payload, Reason
 from iip.cli.common import device_options, emit, errors, json_option, open_engine, progress, size_text
 from iip.cli.ping import resolve
 from iip.runtime.loop import run
@@ -18,7 +18,7 @@ from iip.runtime.loop import run
 class _Fetcher(Handler):
     """One request on one connection."""
 
-    def __init__(self, host, target, sink):
+    def __init__(self, host: str, target: str, sink: Any) -> None:
         import h11
 
         self.h11: Any = h11
@@ -34,25 +34,25 @@ class _Fetcher(Handler):
         self.problem: str | None = None
         self.closed = False
 
-    def tcp_connected(self, conn):
+    def tcp_connected(self, conn: Connection) -> None:
         conn.send(self.http.send(self.request) + self.http.send(self.h11.EndOfMessage()))
 
-    def tcp_payload(self, conn, data):
+    def tcp_payload(self, conn: Connection, data: Payload) -> None:
         self.http.receive_data(bytes(data))
         conn.consume(len(data))
         self._events(conn)
 
-    def tcp_shutdown(self, conn):
+    def tcp_shutdown(self, conn: Connection) -> None:
         self.http.receive_data(b"")
         self._events(conn)
         conn.close()
 
-    def tcp_closed(self, conn, reason):
+    def tcp_closed(self, conn: Connection, reason: Reason) -> None:
         self.closed = True
         if not self.complete and self.problem is None:
             self.problem = f"the connection ended before the response did ({reason.name.lower()})"
 
-    def _events(self, conn):
+    def _events(self, conn: Connection) -> None:
         try:
             while True:
                 event = self.http.next_event()
@@ -79,7 +79,7 @@ class _Fetcher(Handler):
 
 
 class _Nowhere:
-    def write(self, data):
+    def write(self, data: bytes) -> int:
         return len(data)
 
     def close(self):
@@ -94,7 +94,7 @@ class _Nowhere:
 @click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds for all of it.")
 @json_option
 @errors
-def get(url, output, timeout, as_json, **device):
+def get(url: str, output: str | None, timeout: float, as_json: bool, **device: Any) -> None:
     """Fetch URL (http://...) with a TCP/IP stack of our own.
 
     Exit code 1 unless the whole body came, with a status of 2xx.
@@ -108,7 +108,8 @@ def get(url, output, timeout, as_json, **device):
         raise click.UsageError(f"{url}: write it like http://10.0.0.1:8000/path (https is not supported)")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     address = resolve(parts.hostname, [6 if ":" in a else 4 for a in device["addresses"]])
-    if output in (None, "-"):
+    sink: Any
+    if output is None or output == "-":
         sink = _Nowhere() if as_json and output is None else sys.stdout.buffer
     else:
         sink = open(output, "wb")  # noqa: SIM115
@@ -119,7 +120,7 @@ def get(url, output, timeout, as_json, **device):
         try:
             engine.tcp_connect(address, parts.port or 80)
             with progress(url, None, enabled=sink is not sys.stdout.buffer or output is not None) as update:
-                def stop():
+                def stop() -> bool:
                     update(fetcher.bytes, size_text(fetcher.bytes))
                     return fetcher.closed or fetcher.complete or fetcher.problem is not None
                 why = run(engine, duration=timeout, stop=stop)

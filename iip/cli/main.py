@@ -12,7 +12,8 @@ def main() -> int | None:
         return 2
     from iip.cli.app import cli
 
-    return cli(prog_name="iip")
+    cli(prog_name="iip")
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 import iip
-from iip.cli.common import nonzero, progress
+from iip.cli.common import Command, nonzero, progress
 from iip.drivers import MemoryLink
 from iip.memory.pool import PacketPool
 
@@ -16,7 +17,7 @@ SLICE = 0.1                       # seconds between two looks at the progress
 CLOSING = 5.0                     # seconds that closing may take
 
 
-def link_options(command):
+def link_options(command: Command) -> Command:
     for option in reversed([
         click.option("--ipv6", is_flag=True, help="Over IPv6 instead of IPv4."),
         click.option("--ethernet", is_flag=True, help="Ethernet frames (with ARP or neighbour discovery) instead of "
@@ -34,42 +35,43 @@ def link_options(command):
 class Pair:
     """A client and a server engine on a memory link."""
 
-    def __init__(self, client, server, *, ipv6, ethernet, mtu, no_offload, copy, connections, tso=False, **settings):
+    def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, no_offload: bool, copy: bool,
+                 connections: int, tso: bool = False, **settings: Any) -> None:
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
-        medium: Literal["ethernet", "ip"] = "ethernet" if ethernet else "ip"
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
-        link = MemoryLink(medium=medium, mtu=mtu, checksum_offload=not no_offload, tso=tso)
+        link = MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, checksum_offload=not no_offload, tso=tso)
         size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64)
         packets = settings.pop("packets", 4096) + 8 * connections
         pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]
-        common = {"medium": medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
-                  "max_connections": max(64, 2 * connections), "max_half_open": max(64, 2 * connections), **settings}
+        common: dict[str, Any] = {
+            "medium": link.a.medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
+            "max_connections": max(64, 2 * connections), "max_half_open": max(64, 2 * connections), **settings}
         self.pools = pools
-        ours, theirs = (iip.Config(addresses=[net.format(i)], **common) for i in (1, 2))
+        ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
         self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
         self.server.tcp_listen(PORT)
 
-    def connect(self, n):
+    def connect(self, n: int) -> None:
         for _ in range(n):
             self.client.tcp_connect(self.target, PORT)
 
-    def counters(self):
+    def counters(self) -> dict[str, dict[str, int]]:
         return {"client": nonzero(self.client.stats()), "server": nonzero(self.server.stats())}
 
-    def close(self):
+    def close(self) -> None:
         for engine in (self.client, self.server):
             engine.close()
             engine.driver.close()
 
-    def packets_in_use(self):
+    def packets_in_use(self) -> int:
         """After `close`: 0 unless something leaked."""
         return sum(p.packets - p.free_packets + p.views - p.free_views for p in self.pools)
 
 
-def timed(what, seconds, step, text):
+def timed(what: str, seconds: float, step: Callable[[float], float], text: Callable[[float], str]) -> float:
     """Call `step(part)` until `seconds` are over, with progress; the time it took, s."""
     took = 0.0
     with progress(what, seconds) as update:
@@ -79,7 +81,7 @@ def timed(what, seconds, step, text):
     return took
 
 
-def wait_for(step, condition, message):
+def wait_for(step: Callable[[float], object], condition: Callable[[], bool], message: str) -> None:
     end = time.monotonic() + CLOSING
     while not condition():
         if time.monotonic() > end:

@@ -5,22 +5,24 @@ import os
 import socket
 import statistics
 import time
+from collections.abc import Collection
+from typing import Any
 
 import click
 
-from iip import Handler
+from iip import Handler, IcmpError, IcmpReply
 from iip.cli.common import device_options, emit, errors, json_option, open_engine
 from iip.runtime.loop import run
 
 
 class _Pinger(Handler):
-    def __init__(self):
+    def __init__(self) -> None:
         self.sent: dict[int, int] = {}        # sequence number → when, ns
         self.replies: list[tuple[int, float]] = []
         self.errors: list[str] = []
         self.quiet = False
 
-    def icmp_reply(self, reply):
+    def icmp_reply(self, reply: IcmpReply) -> None:
         now = time.monotonic_ns()
         at = self.sent.pop(reply.seq, None)
         if at is None:
@@ -30,13 +32,13 @@ class _Pinger(Handler):
         if not self.quiet:
             click.echo(f"{len(reply.data)} bytes from {reply.source}: seq={reply.seq} time={ms:.3f} ms")
 
-    def icmp_error(self, error):
+    def icmp_error(self, error: IcmpError) -> None:
         self.errors.append(str(error))
         if not self.quiet:
             click.echo(f"error: {error}")
 
 
-def resolve(host: str, versions=(4, 6)) -> str:
+def resolve(host: str, versions: Collection[int] = (4, 6)) -> str:
     """The address of a host; the resolver is the kernel's side's."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -59,7 +61,7 @@ def resolve(host: str, versions=(4, 6)) -> str:
               help="Seconds to wait for the last reply.")
 @json_option
 @errors
-def ping(host, count, interval, size, timeout, as_json, **device):
+def ping(host: str, count: int, interval: float, size: int, timeout: float, as_json: bool, **device: Any) -> None:
     """Send ICMP echo requests to HOST through a TAP or TUN device. Exit code 1 if there was no reply."""
     pinger = _Pinger()
     pinger.quiet = as_json

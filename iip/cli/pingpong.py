@@ -1,6 +1,9 @@
 """`iip pingpong`: how long a transaction takes."""
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import click
 
 from iip.cli.common import emit, errors, json_option, statistics_table
@@ -16,7 +19,7 @@ WARM_UP = 0.05                    # seconds
 @link_options
 @json_option
 @errors
-def pingpong(size, connections, seconds, handler, as_json, **link):
+def pingpong(size: int, connections: int, seconds: float, handler: str, as_json: bool, **link: Any) -> None:
     """Two engines in one process exchange requests and answers of the same size.
 
     A transaction is a request, its answer, and what TCP sends for both. Needs no root and no device.
@@ -24,26 +27,28 @@ def pingpong(size, connections, seconds, handler, as_json, **link):
     from iip.apps import bench, bench_python
     from iip.runtime.pair import run_pair
 
-    handlers = bench_python if handler == "python" else bench
-    client = handlers.PingPongClient(size, connections)
-    pair = Pair(client, handlers.PingPongServer(), connections=connections,
-                packets=4096 + 4 * connections * (size // 1400 + 1), send_buffer=max(1 << 20, 2 * size), **link)
+    module: Any = bench_python if handler == "python" else bench
+    client = module.PingPongClient(size, connections)
+    pair = Pair(client, module.PingPongServer(), connections=connections, send_buffer=max(1 << 20, 2 * size),
+                packets=4096 + 4 * connections * (size // 1400 + 1), **link)
     pair.connect(connections)
     wait_for(lambda s: client.run(pair.client, pair.server, s), lambda: client.connected == connections,
              "the connections were not established within 5 s")
     client.run(pair.client, pair.server, min(WARM_UP, seconds))
     client.forget()
+    cpu = time.process_time()
     took = timed("pingpong", seconds, lambda s: client.run(pair.client, pair.server, s),
                  lambda t: f"{client.transactions / t:,.0f} transactions/s" if t else "")
+    cpu = time.process_time() - cpu
     transactions, latency = client.transactions, client.latency
     client.finish()
     wait_for(lambda s: run_pair(pair.client, pair.server, duration=s), lambda: client.closed == connections,
              "the connections did not close within 5 s")
-    percentiles = {f"p{p:g}": latency.percentile(p) for p in (50, 90, 99, 99.9)}
     result = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "ns_per_transaction": took * 1e9 / transactions if transactions else None,
-        "latency_us": {name: None if ns is None else ns / 1e3 for name, ns in percentiles.items()},
+        "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
+        "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
         "size": size, "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
         "checksum_offload": not link["no_offload"], "counters": pair.counters(),
     }

@@ -5,23 +5,30 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from iip import Engine, Handler
 from iip.apps.chargen import Chargen
 from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
-from iip.cli.common import Signals, device_options, emit, errors, json_option, nonzero, open_engine, statistics_table
+from iip.cli.common import (
+    Command, Signals, device_options, emit, errors, json_option, nonzero, open_engine, statistics_table,
+)
+from iip.drivers import Driver
 from iip.runtime.loop import run
 
 PORT = click.IntRange(1, 65535)
 
 
-def _apps(echo, http, root, discard, chargen):
-    tcp, udp = {}, {}
+def _apps(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None) -> Dispatch:
+    tcp: dict[int, Handler] = {}
+    udp: dict[int, Handler] = {}
 
-    def add(port, app, also_udp=False):
+    def add(port: int, app: Handler, also_udp: bool = False) -> None:
         if port in tcp:
             raise click.UsageError(f"port {port} is given to two services; choose another for one of them")
         tcp[port] = app
@@ -46,7 +53,8 @@ def _apps(echo, http, root, discard, chargen):
     return Dispatch(tcp, udp)
 
 
-def _impairment(loss, delay, duplicate, reorder, corrupt, seed):
+def _impairment(loss: float, delay: float, duplicate: float, reorder: float, corrupt: float,
+                seed: int) -> Callable[[Driver], Driver] | None:
     """A middleware for the driver, or None."""
     if not any((loss, delay, duplicate, reorder, corrupt)):
         return None
@@ -56,7 +64,7 @@ def _impairment(loss, delay, duplicate, reorder, corrupt, seed):
     return lambda driver: Impair(driver, seed=seed, rx=bad, tx=bad)
 
 
-def impair_options(command):
+def impair_options(command: Command) -> Command:
     chance = click.FloatRange(0, 1)
     for option in reversed([
         click.option("--loss", type=chance, default=0.0, help="Impair both directions: probability of loss."),
@@ -81,8 +89,9 @@ def impair_options(command):
 @impair_options
 @json_option
 @errors
-def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, reorder, corrupt, seed, as_json,
-          **device):
+def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
+          duration: float | None, loss: float, delay: float, duplicate: float, reorder: float, corrupt: float,
+          seed: int, as_json: bool, **device: Any) -> None:
     """Serve on a TAP or TUN device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
@@ -99,7 +108,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
             click.echo(f"serving on {', '.join(device['addresses'])}; stop with Ctrl-C, statistics with "
                        f"kill -USR1 {os.getpid()}", err=True)
 
-        def stop():
+        def stop() -> bool:
             if requests.statistics:
                 requests.statistics = False
                 _print_statistics(engine, as_json)
@@ -107,9 +116,9 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         with requests:
             run(engine, duration=duration, stop=stop)
         connections = len(engine.connections())
-        apps.abort_all()
+        engine.abort_all()        # so that the peers need not wait for us
         engine.run(time.monotonic_ns())
-        result = {"seconds": time.monotonic() - start, "connections_open": connections}
+        result: dict[str, Any] = {"seconds": time.monotonic() - start, "connections_open": connections}
         result["counters"] = nonzero(engine.stats())
     finally:
         pool = engine.pool
@@ -125,7 +134,7 @@ def serve(echo, http, root, discard, chargen, duration, loss, delay, duplicate, 
         raise SystemExit(1)
 
 
-def _print_statistics(engine, as_json):
+def _print_statistics(engine: Engine, as_json: bool) -> None:
     connections = len(engine.connections())
     if as_json:
         print(json.dumps({"connections_open": connections, "counters": nonzero(engine.stats())}), file=sys.stderr,

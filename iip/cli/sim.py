@@ -1,12 +1,16 @@
 """`iip sim`: bulk flows through a bottleneck, in virtual time."""
 from __future__ import annotations
 
+import importlib.util
 import time
+from typing import Any
 
 import click
 
 from iip.cli.common import emit, errors, json_option
 from iip.cli.units import impairment_options, impairments
+from iip.drivers import Impairments
+from iip.sim import BulkFlow, Dumbbell, Simulation, dumbbell, jain
 
 ACCESS_DELAY = 1e-5               # of the links between hosts and routers, s
 
@@ -30,13 +34,13 @@ ACCESS_DELAY = 1e-5               # of the links between hosts and routers, s
               "iip[plot]).")
 @json_option
 @errors
-def sim(flows, congestion, seconds, warm_up, stagger, mtu, buffer, ipv6, pcap, plot, seed, as_json, **settings):
+def sim(flows: int, congestion: tuple[str, ...], seconds: float, warm_up: float, stagger: float, mtu: int,
+        buffer: int | None, ipv6: bool, pcap: str | None, plot: str | None, seed: int, as_json: bool,
+        **settings: Any) -> None:
     """Bulk flows between pairs of hosts through one bottleneck, simulated. Needs no root and no device.
 
     `there` is the direction of the data. The same options and seed give the same packets.
     """
-    from iip.sim import BulkFlow, Simulation, dumbbell, jain
-
     if ipv6 and mtu < 1280:
         raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
     if warm_up >= seconds:
@@ -54,11 +58,11 @@ def sim(flows, congestion, seconds, warm_up, stagger, mtu, buffer, ipv6, pcap, p
     begin = time.monotonic()
     cell = max(2048, (mtu + 210) // 64 * 64)
     with Simulation(seed, packets=max(1 << 15, 8 * window // 512), packet_size=cell) as net:
-        algorithms = [{"congestion": name} for name in congestion] or [{}]
+        algorithms: list[dict[str, str]] = [{"congestion": name} for name in congestion] or [{}]
         world = dumbbell(net, 0, bottleneck={**_as_settings(there), "back": _as_settings(back)})
-        running = []
+        running: list[BulkFlow] = []
         for i in range(flows):
-            both = {"mtu": mtu, "send_buffer": buffer, "receive_buffer": buffer, "pool_packets": packets,
+            both: dict[str, Any] = {"mtu": mtu, "send_buffer": buffer, "receive_buffer": buffer, "pool_packets": packets,
                     "out_of_order": min(1 << 16, packets), **algorithms[i % len(algorithms)]}
             left, right = net.host(f"left{i}", **both), net.host(f"right{i}", **both)
             net.link(left, world.bottleneck.a, delay=ACCESS_DELAY)
@@ -67,7 +71,7 @@ def sim(flows, congestion, seconds, warm_up, stagger, mtu, buffer, ipv6, pcap, p
         if pcap:
             net.capture(pcap, world.bottleneck)
         net.run(seconds)
-        result = _result(running, net, world, warm_up, jain)
+        result = _result(running, net, world, warm_up)
         result["wall_seconds"] = time.monotonic() - begin
         if plot:
             _draw(running, plot)
@@ -79,17 +83,18 @@ def sim(flows, congestion, seconds, warm_up, stagger, mtu, buffer, ipv6, pcap, p
                        f"{flow['congestion']}, mean RTT {flow['mean_rtt_ms'] or 0:.1f} ms")
 
 
-def _window(there, back):
+def _window(there: Impairments, back: Impairments) -> int:
     """Bytes that the bottleneck can hold, on the way and waiting."""
     rtt = there.delay + there.jitter + back.delay + back.jitter + there.reorder_delay + 4 * ACCESS_DELAY
-    return int(there.rate * rtt / 8) + min(there.queue.bytes, 1 << 24)
+    queued = there.queue if isinstance(there.queue, int) else there.queue.bytes
+    return int(there.rate * rtt / 8) + min(queued, 1 << 24)
 
 
-def _as_settings(direction):
+def _as_settings(direction: Impairments) -> dict[str, Any]:
     return {name: getattr(direction, name) for name in direction.__dataclass_fields__}
 
 
-def _result(running, net, world, warm_up, jain):
+def _result(running, net, world, warm_up):
     end = net.now
     each = []
     for flow in running:
@@ -105,14 +110,12 @@ def _result(running, net, world, warm_up, jain):
             "marked": stats["marked"], "seconds": end, "events": net.events, "seed": net.seed, "flows": each}
 
 
-def _need_matplotlib():
-    import importlib.util
-
+def _need_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install 'iip[plot]'")
 
 
-def _draw(running, path):
+def _draw(running: list[BulkFlow], path: str) -> None:
     import matplotlib
     matplotlib.use("Agg")
     import numpy as np

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from iip.cli.common import Command
 from iip.drivers.impairments import CoDel, DropTail, Impairments
 from iip.errors import ConfigError
 
@@ -14,10 +17,10 @@ _NUMBER = r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*"
 
 
 class _Unit(click.ParamType):
-    def __init__(self, name, pattern, convert, example):
+    def __init__(self, name: str, pattern: str, convert: Callable[[re.Match[str]], Any], example: str) -> None:
         self.name, self._pattern, self._convert, self._example = name, re.compile(pattern), convert, example
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
         match = self._pattern.fullmatch(value)
@@ -34,7 +37,7 @@ QUEUE = _Unit("queue", _NUMBER + r"([kKMG]?)(p|bdp|)", lambda m: (float(m[1]) * 
               "64k (bytes), 100p (packets) or 1bdp (rate times round-trip time)")
 
 
-def impairment_options(command):
+def impairment_options(command: Command) -> Command:
     """--rate, --delay, ...: what `impairments` takes."""
     for option in reversed([
         click.option("--rate", type=RATE, default=0.0, help="Bits per second, like 100M; without it unlimited."),
@@ -60,7 +63,7 @@ def impairment_options(command):
     return command
 
 
-def queue_bytes(size, unit, rate, rtt):
+def queue_bytes(size: float, unit: str, rate: float, rtt: float) -> int | None:
     """A queue in bytes: at least one full-size packet; None if it is counted in packets."""
     if unit == "p":
         return None
@@ -69,16 +72,18 @@ def queue_bytes(size, unit, rate, rtt):
     return max(1514, int(size))
 
 
-def impairments(*, rate, delay, jitter, queue, codel, ecn, loss, reorder, reorder_delay, duplicate, corrupt, where,
-                rtt=None):
-    """Both directions as the options say. rtt: for queues in bandwidth-delay products, twice `delay` by default."""
+def impairments(*, rate: float, delay: float, jitter: float, queue: tuple[float, str], codel: bool, ecn: bool,
+                loss: float, reorder: float, reorder_delay: float, duplicate: float, corrupt: float,
+                where: str) -> tuple[Impairments, Impairments]:
+    """Both directions as the options say: there and back."""
     size, unit = queue
-    octets = queue_bytes(size, unit, rate, 2 * delay if rtt is None else rtt)
+    octets = queue_bytes(size, unit, rate, 2 * delay)
     if octets is None:
         packets = max(1, int(size))
         octets = packets * 1514
     else:
         packets = 0
+    managed: DropTail | CoDel
     if codel:
         managed = CoDel(ecn=ecn, bytes=octets, packets=packets)
     else:
@@ -87,8 +92,9 @@ def impairments(*, rate, delay, jitter, queue, codel, ecn, loss, reorder, reorde
         raise ConfigError("--codel and --ecn need a --rate: without one nothing waits")
     on_the_way = int(rate * (delay + jitter + reorder_delay) / 8 / 64) if rate else 1 << 16
     limit = min(1 << 20, max(1 << 14, packets, octets // 64 + on_the_way))
-    same = {"rate": rate, "delay": delay, "jitter": jitter, "queue": managed, "limit": limit}
-    bad = {"loss": loss, "reorder": reorder, "reorder_delay": reorder_delay, "duplicate": duplicate,
-           "corrupt": corrupt}
-    return tuple(Impairments(**same, **(bad if where in ("both", direction) else {}))
-                 for direction in ("there", "back"))
+    same: dict[str, Any] = {"rate": rate, "delay": delay, "jitter": jitter, "queue": managed, "limit": limit}
+    bad: dict[str, Any] = {"loss": loss, "reorder": reorder, "reorder_delay": reorder_delay, "duplicate": duplicate,
+                           "corrupt": corrupt}
+    there, back = (Impairments(**same, **(bad if where in ("both", direction) else {}))
+                   for direction in ("there", "back"))
+    return there, back

@@ -3,18 +3,19 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import click
 
 from iip.cli.common import Signals, emit, errors, json_option, nonzero
 from iip.cli.units import impairment_options, impairments
+from iip.drivers import Tap
+from iip.drivers.netns import namespace
+from iip.drivers.wire import Wire
 
 
-def _open(text, mtu):
+def _open(text: str, mtu: int | None) -> Tap:
     """The device of ``[NAMESPACE:]NAME``."""
-    from iip.drivers import Tap
-    from iip.drivers.netns import namespace
-
     place, _, name = text.rpartition(":")
     if not name:
         raise click.UsageError(f"{text!r}: write a device as NAME or NAMESPACE:NAME")
@@ -32,19 +33,18 @@ def _open(text, mtu):
               help="Packets on the wire at most.")
 @json_option
 @errors
-def wire(tap1, tap2, seed, seconds, mtu, packets, as_json, **settings):
+def wire(tap1: str, tap2: str, seed: int, seconds: float | None, mtu: int | None, packets: int, as_json: bool,
+         **settings: Any) -> None:
     """Forward frames between two TAP devices as a bad wire would. Needs root.
 
     A device that does not exist is made, and goes with the program. It may be in a namespace of `ip netns`
     (`iip wire left:tap0 right:tap0`) or be moved to one while the wire is running. The first packets may be those by
     which the kernel announces itself. Statistics are printed at the end.
     """
-    from iip.drivers.wire import Wire
-
     there, back = impairments(**settings)
     if tap1 == tap2:
         raise click.UsageError(f"{tap1}: a wire has two ends; name two devices")
-    devices = []
+    devices: list[Tap] = []
     try:
         devices.append(_open(tap1, mtu))
         devices.append(_open(tap2, mtu))
@@ -58,7 +58,7 @@ def wire(tap1, tap2, seed, seconds, mtu, packets, as_json, **settings):
         else:
             joined.run(seconds)
         stats = joined.stats()
-        result = {"seconds": time.monotonic() - begin, "there": stats["there"], "back": stats["back"],
+        result: dict[str, Any] = {"seconds": time.monotonic() - begin, "there": stats["there"], "back": stats["back"],
                   "tap1": devices[0].stats(), "tap2": devices[1].stats()}
         joined.close()
     finally:

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyObject_GetBuffer, PyBuffer_Release, Py_buffer
-from iip.memory.pool cimport NIL, Packet, Pool, pkt, pkt_alloc, pkt_copy_out, pkt_data, pkt_free
+from iip.memory.pool cimport NIL, Packet, Pool, pkt, pkt_alloc, pkt_data, pkt_free
 
 from iip.errors import ConfigError, DriverError
 

@@ -22,7 +22,7 @@ _IFF_MULTI_QUEUE, _IFF_NO_PI = 0x0100, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _IFF_UP = 0x0001
-_IFA_F_TENTATIVE = 0x40
+_RTF_LOCAL = 0x80000000
 _IFA_F_NODAD = 0x02
 
 
@@ -152,18 +152,18 @@ def add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interf
                                   f"{os.strerror(error.code)}") from None
 
 
-def wait_until_usable(name: str, addresses: Iterable[IPv4Interface | IPv6Interface], seconds: float = 1.0) -> None:
-    """Sleep until the kernel answers for its IPv6 addresses: it makes them usable a moment after the device is up, and
-    what came earlier would be lost. Not longer than `seconds`."""
+def wait_until_usable(addresses: Iterable[IPv4Interface | IPv6Interface], seconds: float = 1.0) -> None:
+    """Sleep until the kernel takes packets for its IPv6 addresses: it makes the routes for them a moment after the
+    device is up, and what came earlier would be lost. Not longer than `seconds`."""
     waiting = {interface.ip.packed.hex() for interface in addresses if interface.version == 6}
     end = time.monotonic() + seconds
     while waiting and time.monotonic() < end:
         try:
-            # address, index, prefix length, scope, flags, device
-            with open("/proc/thread-self/net/if_inet6") as table:
+            # destination, its prefix length, source, its prefix length, next hop, metric, references, uses, flags
+            with open("/proc/thread-self/net/ipv6_route") as table:
                 rows = [line.split() for line in table]
         except OSError:
             return
-        waiting -= {row[0] for row in rows if row[5] == name and not int(row[4], 16) & _IFA_F_TENTATIVE}
+        waiting -= {row[0] for row in rows if row[1] == "80" and int(row[8], 16) & _RTF_LOCAL}
         if waiting:
             time.sleep(0.001)

@@ -8,4 +8,5 @@ cdef class Impair(Driver):
     cdef readonly Driver inner
     cdef Line rx_line
     cdef Line tx_line
+    cdef int64_t blocked_until    # the driver took nothing: offer it again then
     cdef void _flush(self, int64_t now) noexcept nogil

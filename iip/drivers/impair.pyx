@@ -17,6 +17,8 @@ from iip.errors import ConfigError
 cdef enum:
     BURST = 64
 
+cdef int64_t RETRY = 200000       # ns
+
 
 cdef class Impair(Driver):
     """Put a bad wire in front of `driver`: `rx` for what comes from it, `tx` for what goes to it.
@@ -88,7 +90,8 @@ cdef class Impair(Driver):
         return n
 
     cdef int64_t poll_at(self, int64_t now) noexcept nogil:
-        return min(min(line_next(&self.rx_line), line_next(&self.tx_line)), self.inner.poll_at(now))
+        return min(min(line_next(&self.rx_line), max(line_next(&self.tx_line), self.blocked_until)),
+                   self.inner.poll_at(now))
 
     cdef void _flush(self, int64_t now) noexcept nogil:
         """What has arrived at the other end of the wire goes to the driver; what it refuses waits."""
@@ -108,4 +111,5 @@ cdef class Impair(Driver):
                 while n > taken:
                     n -= 1
                     line_return(&self.tx_line, packets[n], now)
+                self.blocked_until = now + RETRY
                 return

@@ -77,7 +77,7 @@ cdef class TunTap(Driver):
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
-            device.wait_until_usable(self.name, addresses)
+            device.wait_until_usable(addresses)
         except BaseException:
             self.close()
             raise

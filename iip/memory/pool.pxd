@@ -136,6 +136,17 @@ cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
     return i
 
 
+cdef inline bint pool_low(Pool* pool) noexcept nogil:
+    """Less than an eighth is free: what is left is for acknowledgements, retransmissions and the segments that
+    fill gaps, without which nothing would ever be freed."""
+    return pool.n_free_direct <= pool.n_direct >> 3
+
+
+cdef inline bint pool_views_low(Pool* pool, uint32_t need) noexcept nogil:
+    """The same for views, of which `need` are wanted: segments leave as views of what is kept for retransmission."""
+    return pool.n_free_indirect < (pool.n_indirect >> 3) + need
+
+
 cdef inline uint32_t pkt_root(Pool* pool, uint32_t i) noexcept nogil:
     """The descriptor that owns the bytes of packet `i`."""
     return pool.packets[i].parent

@@ -5,12 +5,13 @@ from iip.net.icmp cimport icmp6_input, net_icmp_error
 from iip.net.link cimport net_pullup
 from iip.net.reassembly cimport reassembly_add
 from iip.net.state cimport AK_OWN, AddrSlot, PKT_LOOPED, addr_find, addr_is_group, addr_is_zero
-from iip.net.types cimport PROTO_ICMP6, PROTO_TCP, PROTO_UDP, Addr, addr_from6, addr_is4
+from iip.net.types cimport MEDIUM_ETHERNET, PROTO_ICMP6, PROTO_TCP, PROTO_UDP, Addr, addr_from6, addr_is4
 from iip.verdict cimport (consumed, ip6_bad_extension, ip6_bad_payload_length, ip6_routing_header,
                           ip6_too_many_extensions, ip6_unknown_option, ip_bad_source, ip_bad_version, ip_fragment_bad,
                           ip_not_ours, ip_unknown_protocol, ok, tx_no_buffer)
 from iip.wire.bytes cimport load32
-from iip.wire.icmp cimport ICMP6_BAD_FIELD, ICMP6_BAD_HEADER, ICMP6_BAD_OPTION, ICMP6_PARAM_PROBLEM
+from iip.wire.icmp cimport (ICMP6_BAD_FIELD, ICMP6_BAD_HEADER, ICMP6_BAD_OPTION, ICMP6_NEIGHBOUR_ADVERT,
+                            ICMP6_PARAM_PROBLEM)
 from iip.wire.ipv4 cimport ip_version
 from iip.wire.ipv6 cimport (IP6_DESTINATION, IP6_FRAGMENT, IP6_FRAG_HLEN, IP6_HLEN, IP6_HOP_BY_HOP, IP6_NO_NEXT,
                             IP6_ROUTING, IP6OPT_PAD1, ip6_class, ip6_frag_field, ip6_frag_ident, ip6_hops, ip6_next,
@@ -60,6 +61,12 @@ cdef bint _is_loopback_or_mapped(const Addr* a) noexcept nogil:
     return addr_is4(a) or (a.hi == 0 and load32(p + 8) == 0 and load32(p + 12) == 1)
 
 
+cdef bint _claims_our_address(Net* net, const Packet* k, const uint8_t* p) noexcept nogil:
+    """An advertisement from an address of ours: how another station says that it has it (RFC 4862 §5.4.4)."""
+    return (net.medium == MEDIUM_ETHERNET and k.len > IP6_HLEN and p[6] == PROTO_ICMP6 and p[7] == 255
+            and p[IP6_HLEN] == ICMP6_NEIGHBOUR_ADVERT)
+
+
 cdef int _addresses(Net* net, IpRx* rx, Packet* k, const uint8_t* p) noexcept nogil:
     cdef AddrSlot* slot
     cdef bint looped = (k.flags & PKT_LOOPED) != 0
@@ -72,7 +79,9 @@ cdef int _addresses(Net* net, IpRx* rx, Packet* k, const uint8_t* p) noexcept no
         return ip_not_ours
     rx.multicast = (slot != NULL and slot.kind != AK_OWN) or k.flags & (PKT_RX_BROADCAST | PKT_RX_MULTICAST)
     slot = addr_find(net, &rx.src)
-    if addr_is_group(&rx.src) or _is_loopback_or_mapped(&rx.src) or (slot != NULL and not looped):
+    if addr_is_group(&rx.src) or _is_loopback_or_mapped(&rx.src):
+        return ip_bad_source
+    if slot != NULL and not looped and not _claims_our_address(net, k, p):
         return ip_bad_source
     return ok
 

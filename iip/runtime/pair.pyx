@@ -104,9 +104,9 @@ def run_rounds(Engine a not None, Engine b not None, rounds, now=0, step=10_000)
     """Run both in turn `rounds` times in virtual time that begins at `now` and advances by `step` (ns) each round.
     Returns the time reached. The same work every time: for counting instructions and for simulations."""
     cdef int64_t t = now, dt = step
-    cdef int64_t n = rounds, i
+    cdef int64_t n = rounds, _i
     with nogil:
-        for i in range(n):
+        for _i in range(n):
             a.run_c(t)
             b.run_c(t)
             t += dt

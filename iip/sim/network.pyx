@@ -154,10 +154,6 @@ cdef class Way:
         self.captures.append((writer, interface, direction))
         self.captured = True
 
-    def uncapture(self, writer):
-        self.captures = [c for c in self.captures if c[0] is not writer]
-        self.captured = bool(self.captures)
-
     def clear(self):
         """Lose what is on its way."""
         line_clear(&self.line)

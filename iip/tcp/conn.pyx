@@ -6,7 +6,7 @@ from iip.net.route cimport net_route
 from iip.net.types cimport CAP_SG
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
-from iip.tcp.wheel cimport wheel_file, wheel_remove, wheel_update
+from iip.tcp.wheel cimport wheel_remove, wheel_update
 from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
 from iip.wire.rng cimport siphash_words
 from iip.wire.tcp cimport TCP_HEADER
@@ -118,7 +118,8 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
-    mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
+    if not t.flags & TF_ORPHAN:
+        mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
 
 
 cdef void _drop_queue(Tcp* s, uint32_t head) noexcept nogil:

@@ -1,7 +1,6 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull, pkt_trim_head
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull
 from iip.net.checksum cimport net_rx_l4_checksum_ok
 from iip.net.link cimport net_pullup
 from iip.net.route cimport net_pmtu_update, net_route
@@ -10,7 +9,7 @@ from iip.tcp.conn cimport (
     conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,
     mark_dirty, mark_ready)
 from iip.tcp.demux cimport demux_lookup
-from iip.tcp.output cimport tcp_send_rst_for
+from iip.tcp.syn cimport tcp_send_rst_for
 from iip.tcp.receive cimport receive_in_order, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
 from iip.tcp.rtt cimport rtt_sample

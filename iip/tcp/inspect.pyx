@@ -4,8 +4,7 @@ import numpy as np
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from iip.memory.slab cimport slab_handle, slab_live
-from iip.net.types cimport Addr
-from iip.tcp.tcb cimport TF_PASSIVE, TF_SACK, TF_TS, TF_WSCALE, Tcb, tcb, tcp_in_flight
+from iip.tcp.tcb cimport TF_PASSIVE, TF_SACK, TF_TS, Tcb, tcb, tcp_in_flight
 
 cdef packed struct Row:
     uint8_t local[16]

@@ -1,12 +1,11 @@
 """Payload: see receive.pxd."""
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_head, pkt_trim_tail, pool_low
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
-from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    ok, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
+    tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt
+from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport TH_FIN
 
 cdef enum:
@@ -137,7 +136,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
                 pkt_trim_tail(s.pool, packet, end - f.seq)
         if k.total_len == 0:
             pkt_free(s.pool, packet)
-        elif t.n_ooo >= s.conf.max_ooo:
+        elif t.n_ooo >= s.conf.max_ooo or pool_low(s.pool):
             pkt_free(s.pool, packet)
             pkt_free(s.pool, rest)
             return tcp_ooo_full
@@ -148,6 +147,32 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
         packet = rest
         before = after
     return verdict
+
+
+cdef void _receive_around(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
+    """A packet that begins at `rcv_nxt` and reaches into what waits behind the gap, which stays as it is: the
+    pieces between are delivered."""
+    cdef Packet* k = pkt(s.pool, packet)
+    cdef Packet* f
+    cdef uint32_t rest
+    k.seq = seq
+    while packet != NIL:
+        k = pkt(s.pool, packet)
+        rest = NIL
+        if seq_geq(t.rcv_nxt, k.seq + k.total_len):
+            pkt_free(s.pool, packet)
+            return
+        if t.rcv_nxt != k.seq:
+            pkt_trim_head(s.pool, packet, t.rcv_nxt - k.seq)
+            k.seq = t.rcv_nxt
+        if t.ooo_head != NIL:
+            f = pkt(s.pool, t.ooo_head)
+            if seq_lt(f.seq, k.seq + k.total_len):
+                rest = _beyond(s, packet, f.seq + f.total_len)
+                pkt_trim_tail(s.pool, packet, k.seq + k.total_len - f.seq)
+        receive_in_order(s, t, packet, k.total_len)
+        _deliver_following(s, t)
+        packet = rest
 
 
 cdef void _note_fin(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
@@ -191,14 +216,14 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
             verdict = tcp_rx_window_exceeded
     if seg.len == 0:
         pkt_free(s.pool, packet)
+    elif unlikely(gap) and seg.seq == t.rcv_nxt:
+        _receive_around(s, t, packet, seg.seq)
     elif likely(seg.seq == t.rcv_nxt):
         receive_in_order(s, t, packet, seg.len)
     else:
         verdict = _queue_out_of_order(s, t, packet, seg.seq)
         t.flags |= TF_ACK_NOW
         t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED) if not t.flags & TF_SACK else 0
-    if unlikely(gap):
-        _deliver_following(s, t)
     if unlikely(t.flags & TF_FIN_KNOWN):
         if t.fin_seq == t.rcv_nxt:
             receive_fin(s, t)

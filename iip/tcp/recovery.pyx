@@ -61,9 +61,9 @@ cdef void _leave_recovery(Tcb* t) noexcept nogil:
 
 # -- new acknowledgements ----------------------------------------------------------------------------------
 
-cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
+cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, int64_t* resent_at) noexcept nogil:
     """Free the records below `ack`. The send time of the newest of them, or -1 if that says nothing about the
-    round trip (Karn: RFC 6298 §3)."""
+    round trip (Karn: RFC 6298 §3); `resent_at` is then the latest time at which one of them was sent."""
     cdef uint32_t i = t.rtx_head, n, following
     cdef Packet* k
     cdef int64_t sent_at = -1
@@ -81,6 +81,7 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
         _forget_marks(t, k, n)
         if unlikely(k.flags & (REC_EVER_RETRANS | REC_SACKED)):
             ambiguous = True      # sent twice, or arrived before what this ACK waited for
+            resent_at[0] = max(resent_at[0], k.sent_at)
         sent_at = k.sent_at
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
@@ -99,20 +100,20 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack) noexcept nogil:
     return -1 if ambiguous else sent_at
 
 
-cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at) noexcept nogil:
+cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at, int64_t resent_at) noexcept nogil:
     """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4).
 
-    After a timeout the timestamp may be an earlier transmission's whose ACK was lost, and would measure our own
-    waiting: no sample then, and the RTO falls back to what it was. Without timestamps it stays backed off
-    until there is a sample (RFC 6298 §5)."""
+    The timestamp of an earlier transmission, whose ACK was lost, would measure our own waiting: no sample then,
+    and the RTO falls back to what it was. Without timestamps it stays backed off until there is a sample
+    (RFC 6298 §5)."""
     cdef int32_t ms
     if sent_at >= 0:
         rtt_sample(s, t, s.now - sent_at)
     elif not t.flags & TF_TS:
         t.rto = rto_backed_off(s, t)
-    elif t.backoff == 0 and seg.opts & OPT_TS and seg.ts_ecr:
+    elif seg.opts & OPT_TS and seg.ts_ecr:
         ms = seq_diff(s.ts_now + t.ts_offset, seg.ts_ecr)
-        if ms >= 0:
+        if ms >= 0 and s.now - <int64_t>ms * 1000000 > resent_at - 2000000:   # two ticks of the clock
             rtt_sample(s, t, <int64_t>ms * 1000000)
 
 
@@ -145,10 +146,11 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     cdef uint32_t in_flight = tcp_in_flight(t)
     cdef uint32_t data = acked
     cdef bint fin_before = t.flags & TF_FIN_ACKED
-    cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack)
+    cdef int64_t resent_at = 0
+    cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack, &resent_at)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
-    _measure(s, t, seg, sent_at)
+    _measure(s, t, seg, sent_at, resent_at)
     t.backoff = 0
     t.probes = 0
     if unlikely(t.flags & TF_FIN_ACKED and not fin_before):

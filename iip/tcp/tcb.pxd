@@ -50,6 +50,7 @@ cdef enum:
     TF_IN_TABLE = 0x08000000
     TF_CORK = 0x10000000          # the application sends more: hold back short segments
     TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
+    TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
 
 cdef enum:
     # Tcb.events, delivered in this order

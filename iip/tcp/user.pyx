@@ -2,8 +2,8 @@
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memcpy
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice)
-from iip.memory.slab cimport slab_in_use
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_slice, pool_low,
+    pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
 from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty
@@ -11,6 +11,7 @@ from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
+from iip.wire.bytes cimport unlikely
 from iip.wire.rng cimport siphash_words
 from iip.wire.seq cimport seq_diff
 
@@ -125,6 +126,14 @@ cdef inline uint32_t _fill_tail(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n,
     return take
 
 
+cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil:
+    """A send came short because the pool has nothing left, so that no acknowledgement need follow: the output phase
+    watches the pool and lets `tcp_acked` tell the application."""
+    count(s.counters, tx_no_buffer)
+    t.flags |= TF_STARVED
+    mark_dirty(s, t)
+
+
 cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept nogil:
     """SEND by copy: next to the room for headers, a segment's worth in each packet. Returns the bytes taken,
     which the send buffer and the pool bound; -1 when sending is over."""
@@ -137,9 +146,9 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     fill = min(t.mss, s.pool.cell_size - s.pool.headroom)
     done = _fill_tail(s, t, data, n, fill)
     while done < n:
-        i = pkt_alloc(s.pool)
+        i = NIL if unlikely(pool_low(s.pool)) else pkt_alloc(s.pool)
         if i == NIL:
-            count(s.counters, tx_no_buffer)
+            user_starved(s, t)
             break
         k = pkt(s.pool, i)
         take = min(n - done, fill)
@@ -162,9 +171,9 @@ cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint
     n = min(n, user_send_room(t))
     if n == 0:
         return 0
-    i = pkt_slice(s.pool, owner, off, n)
+    i = NIL if unlikely(pool_views_low(s.pool, 1)) else pkt_slice(s.pool, owner, off, n)
     if i == NIL:
-        count(s.counters, tx_no_buffer)
+        user_starved(s, t)
         return 0
     _append_unsent(s, t, i)
     t.unsent += n

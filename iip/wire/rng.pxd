@@ -59,7 +59,7 @@ cdef inline void _sip_round(uint64_t* v) noexcept nogil:
 cdef inline uint64_t siphash_words(const uint64_t* words, int n, uint64_t k0, uint64_t k1) noexcept nogil:
     """SipHash-2-4 of `n` 64-bit words under the key (k0, k1)."""
     cdef uint64_t v[4]
-    cdef int i
+    cdef int i, _i
     v[0] = k0 ^ <uint64_t>0x736F6D6570736575
     v[1] = k1 ^ <uint64_t>0x646F72616E646F6D
     v[2] = k0 ^ <uint64_t>0x6C7967656E657261
@@ -74,6 +74,6 @@ cdef inline uint64_t siphash_words(const uint64_t* words, int n, uint64_t k0, ui
     _sip_round(v)
     v[0] ^= (<uint64_t>n * 8) << 56
     v[2] ^= 0xFF
-    for i in range(4):
+    for _i in range(4):
         _sip_round(v)
     return v[0] ^ v[1] ^ v[2] ^ v[3]

@@ -61,6 +61,8 @@ def test_echo_slows_down_a_peer_that_does_not_read():
     wire.run(10)
     taken = len(data) - len(client.left)
     assert taken < 4 * 65536 + 65536 and conn.send_room == 0
+    wire.server.abort_all()
+    wire.run()
     wire.close()
 
 

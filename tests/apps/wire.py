@@ -1,8 +1,7 @@
 """Two engines on a memory link in virtual time."""
-from iip.memory.pool import PacketPool
-
 import iip
 from iip.drivers import MemoryLink
+from iip.memory.pool import PacketPool
 
 
 class Collector(iip.Handler):

@@ -187,7 +187,8 @@ def test_a_closed_port_refuses(server):
 
 
 def test_a_client_killed_in_mid_transfer_leaves_nothing(server):
-    client = subprocess.Popen([sys.executable, "-c", f"import socket,time\ns = socket.create_connection(('{OURS}', 80))\n"
+    client = subprocess.Popen([sys.executable, "-c", "import socket,time\n"
+                               f"s = socket.create_connection(('{OURS}', 80))\n"
                                "s.sendall(b'GET /big.bin HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
                                "print(len(s.recv(1000)), flush=True)\ntime.sleep(60)"], stdout=subprocess.PIPE)
     with client:
@@ -304,8 +305,9 @@ def test_mistakes_are_explained(netns, arguments, code, words):
 
 
 def test_the_example(netns):
-    example = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "echo.py")
-    with netns.start(sys.executable, example, stderr=subprocess.DEVNULL) as process:
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    example = os.path.join(root, "examples", "echo.py")
+    with netns.start(sys.executable, example, env={**os.environ, "PYTHONPATH": root}) as process:
         try:
             end = time.monotonic() + 15
             while True:

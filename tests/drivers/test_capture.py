@@ -5,10 +5,10 @@ import struct
 import subprocess
 
 import pytest
-from iip.memory.pool import PacketPool
 
 from iip.drivers import Capture, DriverProbe, MemoryLink, PythonDriver
 from iip.errors import ConfigError
+from iip.memory.pool import PacketPool
 
 PING = bytes.fromhex("450000 1c 0001 0000 40 01 66de 0a000001 0a000002 0800 f7fd 0001 0001")
 

@@ -1,9 +1,9 @@
 """The bad wire: what it does, how often, when; and that a seed repeats it."""
 import pytest
-from iip.memory.pool import PacketPool
 
 from iip.drivers import Capability, DriverProbe, Impair, Impairments, MemoryLink, PythonDriver, Tunnel
 from iip.errors import ConfigError
+from iip.memory.pool import PacketPool
 
 MS = 1_000_000
 TX_L4, RX_OK = 0x0200, 0x0030

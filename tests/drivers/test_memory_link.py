@@ -1,9 +1,10 @@
 """The memory link: by reference in one pool, by copy between two, bounded, nothing lost or leaked."""
 import pytest
-from iip.memory.pool import PacketPool
 
+from iip import Config, Engine, Handler
 from iip.drivers import Capability, DriverProbe, MemoryLink
 from iip.errors import ConfigError
+from iip.memory.pool import PacketPool
 
 TX_IP, TX_L4 = 0x0100, 0x0200
 RX_OK = 0x0030
@@ -160,3 +161,12 @@ def test_one_driver_one_engine():
     DriverProbe(link.a, PacketPool(packets=4))
     with pytest.raises(ConfigError, match="already attached"):
         DriverProbe(link.a, PacketPool(packets=4))
+
+
+def test_engines_take_the_station_address_of_the_driver():
+    link = MemoryLink(medium="ethernet", macs=(b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"))
+    asked = Config(addresses=["10.0.0.2/24"], mac="02:00:00:00:00:99", address_check=False)
+    with_default = Engine(Config(addresses=["10.0.0.1/24"], address_check=False), Handler(), link.a)
+    with_setting = Engine(asked, Handler(), link.b)
+    assert with_default.mac == b"\2\0\0\0\0\1"
+    assert with_setting.mac == b"\2\0\0\0\0\x99"

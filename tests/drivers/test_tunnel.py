@@ -1,9 +1,9 @@
 """The tunnel: packets fed in and drained out, bounded both ways."""
 import pytest
-from iip.memory.pool import PacketPool
 
 from iip.drivers import DriverProbe, Tunnel
 from iip.errors import DriverError
+from iip.memory.pool import PacketPool
 
 
 def attached(packets=64, **settings):

@@ -57,7 +57,7 @@ class Peer(iip.Handler):
 
 def config_of(kind, us):
     """Settings of a recorded engine. kind: medium, and options to switch off."""
-    off = {name: False for name in kind[1:]}
+    off = dict.fromkeys(kind[1:], False)
     host4, host6, mac = (OUR4, OUR6, OUR_STATION) if us else ("10.0.0.1", "fd00::1", STATION)
     return iip.Config(addresses=(host4 + "/24", host6 + "/64"), medium=kind[0], mac=mac.hex(":"), pool_packets=512,
                       max_connections=64, time_wait=1.0, send_buffer=65536, receive_buffer=30000, address_check=False,

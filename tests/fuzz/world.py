@@ -1,5 +1,4 @@
 """An engine under fire: settings from a seed, a handler that does anything, and a look at its invariants."""
-import random
 
 import numpy as np
 

@@ -34,6 +34,11 @@ class Namespace:
             raise AssertionError(f"{command} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
         return done
 
+    def sysctl(self, name, value):
+        """Set a number of this namespace's kernel, like ``net/ipv4/ip_forward``."""
+        with open(f"/proc/sys/{name}", "w") as f:
+            f.write(str(value))
+
     def start(self, *command, **settings):
         return subprocess.Popen([str(c) for c in command], **settings)
 

@@ -37,7 +37,8 @@ def pseudo_header(source, destination, protocol, length):
     return src + dst + struct.pack("!I3xB", length, protocol)
 
 
-def ip(source, destination, protocol, payload, *, ttl=64, total=None, ident=0, frag=0, options=b"", bad_checksum=False):
+def ip(source, destination, protocol, payload, *, ttl=64, total=None, ident=0, frag=0, options=b"",
+       bad_checksum=False):
     """An IPv4 or IPv6 packet, by the addresses. `total`: what the length field says, if not the truth."""
     src, dst = _packed(source), _packed(destination)
     if len(src) == 16:
@@ -45,7 +46,8 @@ def ip(source, destination, protocol, payload, *, ttl=64, total=None, ident=0, f
         return struct.pack("!IHBB", 6 << 28, length, protocol, ttl) + src + dst + payload
     header = 20 + len(options)
     length = header + len(payload) if total is None else total
-    head = struct.pack("!BBHHHBBH4s4s", 0x40 | header // 4, 0, length, ident, frag, ttl, protocol, 0, src, dst) + options
+    head = struct.pack("!BBHHHBBH4s4s", 0x40 | header // 4, 0, length, ident, frag, ttl, protocol, 0, src, dst)
+    head += options
     value = checksum(head) ^ (0x5555 if bad_checksum else 0)
     return head[:10] + struct.pack("!H", value) + head[12:] + payload
 

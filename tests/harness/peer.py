@@ -14,10 +14,10 @@ class Peer:
     every segment (their clock ticks in ms). Options of its SYN: `options`.
     """
 
-    def __init__(self, wire, port=40000, local_port=80, iss=1_000_000, ts=False, address=None):
+    def __init__(self, wire, port=40000, local_port=80, iss=1_000_000, ts=False, address=None, local=None):
         self.wire = wire
         self.port, self.local_port = port, local_port
-        self.local, self.remote = wire.local, address or wire.remote
+        self.local, self.remote = local or wire.local, address or wire.remote
         self.iss = iss
         self.nxt = iss
         self.rcv = 0

@@ -1,8 +1,8 @@
 """Network layers to test, checked for leaks when a test ends."""
 import pytest
-from iip.net.inspect import NetProbe
 
 from iip.config import Config
+from iip.net.inspect import NetProbe
 from tests.net.frames import ME, ME4, ME6
 
 

@@ -2,7 +2,6 @@
 import random
 
 import pytest
-from iip.verdict import Verdict
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -19,6 +18,7 @@ from scapy.layers.inet6 import (
     RouterAlert,
 )
 
+from iip.verdict import Verdict
 from tests.net.frames import BROADCAST, ICMP, IP, ME, ME4, ME6, PEER, PEER4, PEER6, SECOND, UDP, Raw, arp, eth, v4, v6
 
 NAMES = {v.name for v in Verdict}

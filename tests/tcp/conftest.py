@@ -1,7 +1,8 @@
 """Fixtures of the TCP tests."""
 import pytest
 
-pytest.register_assert_rewrite("tests.harness.wire", "tests.harness.peer", "tests.harness.packets", "tests.harness.states")
+pytest.register_assert_rewrite("tests.harness.wire", "tests.harness.peer", "tests.harness.packets",
+                               "tests.harness.states")
 
 from tests.harness.wire import Wire  # noqa: E402
 

@@ -2,8 +2,22 @@
 import pytest
 
 from tests.harness.packets import ACK, FIN, RST, SYN
-from tests.harness.states import (CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RCVD,
-                                  SYN_SENT, SYNCHRONIZED, TIME_WAIT, enter, ids, matrix)
+from tests.harness.states import (
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    LISTEN,
+    SYN_RCVD,
+    SYN_SENT,
+    SYNCHRONIZED,
+    TIME_WAIT,
+    enter,
+    ids,
+    matrix,
+)
 
 LIVE = matrix(*(s for s in SYNCHRONIZED if s != TIME_WAIT))
 live = pytest.mark.parametrize("state,role", LIVE, ids=map(ids, LIVE))

@@ -4,8 +4,20 @@ import pytest
 from iip import Reason
 from tests.harness.packets import ACK, FIN, RST, SYN, opt_mss, opt_timestamps
 from tests.harness.peer import Peer
-from tests.harness.states import (CLOSE_WAIT, CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN,
-                                  SYN_RCVD, SYN_SENT, TIME_WAIT, enter)
+from tests.harness.states import (
+    CLOSE_WAIT,
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    LISTEN,
+    SYN_RCVD,
+    SYN_SENT,
+    TIME_WAIT,
+    enter,
+)
 
 roles = pytest.mark.parametrize("role", ["passive", "active"])
 
@@ -139,7 +151,7 @@ def test_half_close_we_first(wire):
     assert wire.handler.take() == [("payload", b"slow")] * 3 + [("shutdown",), ("closed", Reason.NORMAL)]
 
 
-# -- TIME-WAIT ----------------------------------------------------------------------------------------------------
+# -- TIME-WAIT -------------------------------------------------------------------------------------------------
 
 def test_time_wait_ends(make):
     wire = make(time_wait=30)

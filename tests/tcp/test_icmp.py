@@ -103,7 +103,7 @@ def test_path_mtu_out_of_window(wire, offset):
 
 
 def test_path_mtu_with_sack(wire):
-    peer, segments, data = in_flight(wire, options=opt_sack_permitted())
+    peer, segments, _ = in_flight(wire, options=opt_sack_permitted())
     too_big(peer, segments[0], 1300)
     assert wire.sent
     assert all(len(s.raw) <= 1300 for s in wire.sent)

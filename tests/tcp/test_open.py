@@ -225,3 +225,101 @@ def test_source_ports_run_out(make):
     ports = sorted(s.sport for s in wire.sent if s.dport == 80)
     assert ports == [5000, 5001, 5002]
     wire.sent.clear()
+
+
+BURSTS = {
+    "the same SYN": ([SYN, SYN], SYN | ACK),
+    "another SYN": ([SYN, (SYN, 77)], SYN | ACK),
+    "RST": ([SYN, (RST, 1)], None),
+    "RST and the SYN again": ([SYN, (RST, 1), SYN], SYN | ACK),
+}
+
+
+@pytest.mark.parametrize("burst,answer", BURSTS.values(), ids=BURSTS)
+def test_burst_before_the_application_was_asked(wire, burst, answer):
+    """SYN and more in one run: the application is asked once, about what is still there; another SYN is answered
+    as the first, which makes its sender reset or go away."""
+    wire.engine.tcp_listen(80)
+    peer = Peer(wire)
+    packets = []
+    for item in burst:
+        flags, offset = item if isinstance(item, tuple) else (item, 0)
+        packets.append(peer.packet(flags, seq=peer.iss + offset))
+    peer.nxt = peer.iss + 1
+    wire.feed(*packets)
+    if answer is None:
+        peer.expect_nothing(100)
+        assert wire.engine.n_connections == 0
+        assert wire.handler.syns == []
+        return
+    peer.expect(answer)
+    peer.expect_nothing()
+    assert len(wire.handler.syns) == 1
+    peer.send(ACK)
+    assert wire.state == ESTABLISHED
+
+
+def test_guessed_ack_before_the_application_was_asked(wire):
+    """An ACK of a SYN-ACK that has not left cannot be right, whatever it says."""
+    wire.engine.tcp_listen(80)
+    peer = Peer(wire)
+    wire.feed(peer.packet(SYN), peer.packet(ACK, seq=peer.iss + 1, ack=12345))
+    peer.expect(RST, seq=12345)
+    peer.expect(SYN | ACK)
+    peer.send(ACK)
+    assert wire.state == ESTABLISHED
+
+
+def test_a_whole_connection_in_one_burst(wire):
+    peer = Peer(wire)
+    wire.engine.tcp_listen(80)
+    peer.syn()
+    peer.expect(SYN | ACK)
+    wire.feed(peer.packet(ACK), peer.packet(ACK, data=b"all"), peer.packet(FIN | ACK), peer.packet(RST))
+    peer.expect_nothing(100)
+    assert wire.handler.take() == []          # it came and went: the application hears of neither
+    assert wire.engine.n_connections == 0
+
+
+def test_any_address(make, version):
+    """`accept_any`: a transparent proxy answers for whatever address the SYN was for."""
+    wire = make(accept_any=True)
+    peer = Peer(wire, local="203.0.113.5" if version == 4 else "2001:db8::5")
+    peer.connect()
+    assert str(wire.handler.syns[0].local_address) == peer.local
+    peer.send(ACK, data=b"x")
+    peer.expect(ACK)
+    assert wire.handler.take() == [("accepted",), ("payload", b"x")]
+
+
+def test_not_our_address(wire, version):
+    wire.engine.tcp_listen(80)
+    peer = Peer(wire, local="203.0.113.5" if version == 4 else "2001:db8::5")
+    peer.syn()
+    peer.expect_nothing(10)
+    wire.counters_are(ip_not_ours=1)
+
+
+def test_second_address_of_ours(make, version):
+    """The answer comes from the address that was asked (RFC 9293 §3.9.2)."""
+    second = "10.0.0.9" if version == 4 else "fd00::9"
+    wire = make(addresses=("10.0.0.1/24", "10.0.0.9/24", "fd00::1/64", "fd00::9/64"))
+    peer = Peer(wire, local=second)
+    peer.connect()
+    assert str(peer.conn.local[0]) == second
+    conn = wire.engine.tcp_connect(wire.remote, 7, source=second, source_port=80)
+    wire.run()
+    other = Peer(wire, port=7, local=second)
+    other.expect(SYN, ack=0)
+    assert str(conn.local[0]) == second
+
+
+@pytest.mark.parametrize("ttl", [64, 1, 255])
+def test_ip_header(make, version, ttl):
+    """The TTL of the settings (RFC 9293 §3.9.2), and "don't fragment" for path MTU discovery (RFC 1191 §6)."""
+    wire = make(ttl=ttl)
+    peer = Peer(wire)
+    answer = peer.connect()
+    assert answer.ttl == ttl
+    if version == 4:
+        assert answer.raw[6] >> 5 == 2

@@ -1,14 +1,14 @@
 """Options: MSS (RFC 9293 §3.7.1), window scale and timestamps (RFC 7323), SACK permitted (RFC 2018)."""
 import pytest
 
-from tests.harness.packets import (ACK, FIN, RST, SYN, Options, opt_mss, opt_sack_permitted, opt_timestamps, opt_wscale)
+from tests.harness.packets import ACK, FIN, RST, SYN, Options, opt_mss, opt_sack_permitted, opt_timestamps, opt_wscale
 from tests.harness.peer import Peer
 from tests.harness.states import CLOSE_WAIT, ESTABLISHED, SYN_RCVD, SYN_SENT, enter
 
 FULL = opt_mss(1400) + opt_sack_permitted() + opt_timestamps(1234, 0) + opt_wscale(7)
 
 
-# -- what a SYN offers and a SYN-ACK answers --------------------------------------------------------------------------
+# -- what a SYN offers and a SYN-ACK answers -------------------------------------------------------------------
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("sack", [True, False])
@@ -57,7 +57,8 @@ def test_syn_ack_offers_nothing_unasked(wire, version):
     assert answer.options == Options(mss=1460 if version == 4 else 1440)
 
 
-@pytest.mark.parametrize("buffer,scale", [(65535, 0), (65536, 1), (131_070, 1), (131_072, 2), (1 << 20, 5), (1 << 30, 14)])
+@pytest.mark.parametrize("buffer,scale", [
+    (65535, 0), (65536, 1), (131_070, 1), (131_072, 2), (1 << 20, 5), (1 << 30, 14)])
 def test_scale_of_the_buffer(make, buffer, scale):
     """The smallest shift that can offer the whole buffer."""
     wire = make(receive_buffer=buffer)
@@ -135,7 +136,7 @@ def test_large_scale_does_not_shrink_the_window(make):
         wire.sent.clear()
 
 
-# -- MSS ------------------------------------------------------------------------------------------------------------------
+# -- MSS -------------------------------------------------------------------------------------------------------
 
 def default_mss(version):
     return 536 if version == 4 else 1220
@@ -187,7 +188,7 @@ def test_mtu(make, version):
     assert peer.conn.mss == answer.options.mss
 
 
-# -- timestamps -------------------------------------------------------------------------------------------------------------
+# -- timestamps ------------------------------------------------------------------------------------------------
 
 def with_timestamps(wire, **kwargs):
     return enter(wire, ESTABLISHED, options=FULL, **kwargs)

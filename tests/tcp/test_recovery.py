@@ -249,7 +249,7 @@ def test_reneging(wire):
 
 def test_idle_restarts_slow_start(wire):
     """RFC 5681 §4.1."""
-    peer, start = sender(wire, 10)
+    peer, _ = sender(wire, 10)
     peer.send(ACK)
     assert wire.row["cwnd"] == 20 * MSS
     wire.advance(10)
@@ -270,7 +270,7 @@ def test_fin_is_recovered(wire):
     assert wire.handler.take() == [("acked", 5 * MSS)]
 
 
-# -- the blocks that we generate ------------------------------------------------------------------------------------
+# -- the blocks that we generate -------------------------------------------------------------------------------
 
 def receiver(wire, options=b""):
     peer = enter(wire, ESTABLISHED, options=opt_sack_permitted() + options)

@@ -3,8 +3,18 @@ import pytest
 
 from iip import Reason
 from tests.harness.packets import ACK, FIN, RST, SYN
-from tests.harness.states import (CLOSED, ESTABLISHED, LISTEN, SYN_RCVD, SYN_SENT, SYNCHRONIZED, TIME_WAIT, enter, ids,
-                                  matrix)
+from tests.harness.states import (
+    CLOSED,
+    ESTABLISHED,
+    LISTEN,
+    SYN_RCVD,
+    SYN_SENT,
+    SYNCHRONIZED,
+    TIME_WAIT,
+    enter,
+    ids,
+    matrix,
+)
 
 LIVE = matrix(*(s for s in SYNCHRONIZED if s != TIME_WAIT))
 live = pytest.mark.parametrize("state,role", LIVE, ids=map(ids, LIVE))

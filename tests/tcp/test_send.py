@@ -13,7 +13,7 @@ def established(wire, options=b"", **kwargs):
     return enter(wire, ESTABLISHED, options=opt_mss(MSS) + options, **kwargs)
 
 
-# -- Nagle -----------------------------------------------------------------------------------------------------------
+# -- Nagle -----------------------------------------------------------------------------------------------------
 
 def test_nagle(wire):
     """§3.7.4: a short segment waits while anything is unacknowledged; what came meanwhile leaves together."""
@@ -130,7 +130,7 @@ def test_content(wire, size, kind):
     assert wire.engine.pool.full
 
 
-# -- delayed ACK -------------------------------------------------------------------------------------------------------
+# -- delayed ACK -----------------------------------------------------------------------------------------------
 
 def test_delayed_ack_timer(make):
     wire = make(delayed_ack=0.04)
@@ -202,7 +202,7 @@ def test_delayed_ack_echoes_the_first_timestamp(make):
     assert peer.expect(ACK, after=0.04).options.timestamps[1] == third
 
 
-# -- zero window ---------------------------------------------------------------------------------------------------------
+# -- zero window -----------------------------------------------------------------------------------------------
 
 def shut(wire, data=b"x" * 10):
     peer = established(wire)
@@ -295,7 +295,7 @@ def test_window_that_shrinks(wire):
     peer.expect(ACK, data=b"y" * MSS)
 
 
-# -- silly windows: our side as sender -------------------------------------------------------------------------------------
+# -- silly windows: our side as sender -------------------------------------------------------------------------
 
 def test_sender_waits_for_a_worthwhile_window(wire):
     """§3.8.6.2.1: less than a segment and less than half the largest window: wait."""
@@ -334,7 +334,7 @@ def test_sender_override(wire):
     peer.expect(ACK, size=MSS)
 
 
-# -- our side as receiver ------------------------------------------------------------------------------------------------
+# -- our side as receiver --------------------------------------------------------------------------------------
 
 def test_receiver_window(make):
     """The window is what the application has not consumed less; it opens in worthwhile steps (§3.8.6.2.2)."""

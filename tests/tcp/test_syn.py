@@ -4,8 +4,18 @@ import pytest
 from iip import Reason
 from tests.harness.packets import ACK, FIN, RST, SYN
 from tests.harness.peer import Peer
-from tests.harness.states import (CLOSED, ESTABLISHED, LISTEN, SYN_RCVD, SYN_SENT, SYNCHRONIZED, TIME_WAIT, enter, ids,
-                                  matrix)
+from tests.harness.states import (
+    CLOSED,
+    ESTABLISHED,
+    LISTEN,
+    SYN_RCVD,
+    SYN_SENT,
+    SYNCHRONIZED,
+    TIME_WAIT,
+    enter,
+    ids,
+    matrix,
+)
 
 LIVE = tuple(s for s in SYNCHRONIZED if s != TIME_WAIT)
 

@@ -3,7 +3,7 @@ import pytest
 
 from iip import Reason
 from tests.harness.packets import ACK, FIN, RST, opt_sack_permitted
-from tests.harness.states import (AFTER_FIN, ESTABLISHED, RECEIVING, SYN_SENT, TIME_WAIT, enter, ids, matrix)
+from tests.harness.states import AFTER_FIN, ESTABLISHED, RECEIVING, SYN_SENT, TIME_WAIT, enter, ids, matrix
 
 receiving = pytest.mark.parametrize("state,role", matrix(*RECEIVING), ids=map(ids, matrix(*RECEIVING)))
 after_fin = pytest.mark.parametrize("state,role", matrix(*AFTER_FIN), ids=map(ids, matrix(*AFTER_FIN)))
@@ -127,7 +127,7 @@ def test_retransmission_after_close_is_not_new(wire):
     peer.expect(ACK)
 
 
-# -- out of order ------------------------------------------------------------------------------------------------
+# -- out of order ----------------------------------------------------------------------------------------------
 
 @receiving
 def test_gap(wire, state, role):

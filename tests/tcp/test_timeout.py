@@ -3,7 +3,7 @@ import pytest
 
 from iip import Reason
 from tests.harness.packets import ACK, FIN, RST, SYN, opt_mss, opt_timestamps
-from tests.harness.states import (ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RCVD, SYN_SENT, TIME_WAIT, enter)
+from tests.harness.states import ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RCVD, SYN_SENT, TIME_WAIT, enter
 
 SECOND = 1e9
 
@@ -20,7 +20,7 @@ def estimate(samples, rto_min=0.2):
     return srtt, rttvar, srtt + max(rto_min, 4 * rttvar)
 
 
-# -- opening --------------------------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------------------
 
 def test_syn(make):
     """Doubled each time, then given up."""
@@ -87,7 +87,7 @@ def test_handshake_gives_the_first_sample(wire):
     assert row["rto"] == pytest.approx(rto * SECOND, rel=1e-3)
 
 
-# -- data -----------------------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("samples", [[0.1, 0.1, 0.1], [0.1, 0.25, 0.05, 0.3], [0.001, 0.15, 0.2], [0.9, 0.01]],
                          ids=["steady", "varying", "rising", "falling"])
@@ -129,8 +129,8 @@ def test_backoff_and_giving_up(make):
     peer.expect(RST | ACK, seq=peer.rcv, after=rto * 16)
     peer.expect_nothing(100)
     assert wire.handler.take() == [("closed", Reason.TIMEOUT)]
-    wire.counters_are(tcp_out_data=1, tcp_retransmits=4, tcp_rto_expired=4, tcp_timed_out=1, tcp_closed=1, tcp_rst_out=1,
-                      tcp_out_segments=6)
+    wire.counters_are(tcp_out_data=1, tcp_retransmits=4, tcp_rto_expired=4, tcp_timed_out=1, tcp_closed=1,
+                      tcp_rst_out=1, tcp_out_segments=6)
 
 
 def test_ack_restarts_the_timer(wire):
@@ -201,17 +201,40 @@ def test_karn_what_waited_behind_a_retransmission(wire):
     assert wire.row["rto"] == pytest.approx(0.6 * SECOND, rel=1e-2)
 
 
-def test_timestamps_measure_retransmissions(wire):
+def test_timestamps_measure_fast_retransmissions(wire):
     """RFC 7323 §4: the echoed timestamp says which transmission arrived."""
-    peer = established(wire, options=opt_timestamps(1, 0))
-    peer.write(b"a")
-    peer.expect(ACK, data=b"a")
-    peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3)
+    peer = established(wire, options=opt_mss(1000) + opt_timestamps(1, 0))
+    peer.write(b"a" * 988 * 4)
+    for _ in range(4):
+        peer.expect(ACK, size=988)
+    wire.advance(0.05)
+    for _ in range(3):
+        peer.send(ACK, ack=peer.rcv - 4 * 988)
+    peer.expect(ACK, seq=peer.rcv - 4 * 988, size=988)
     wire.advance(0.05)
     peer.send(ACK)
-    srtt, rttvar, rto = estimate([0.1, 0.05])
+    srtt, _, rto = estimate([0.1, 0.05])
     assert wire.row["srtt"] == pytest.approx(srtt * SECOND, abs=2e6)
     assert wire.row["rto"] == pytest.approx(rto * SECOND, abs=5e6)
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_timestamps_after_a_timeout(wire, latest):
+    """The echo of the latest transmission measures it. That of an earlier one, whose ACK was lost, would measure our
+    own waiting: no sample, and the RTO is what it was."""
+    peer = established(wire, options=opt_timestamps(1, 0))
+    before = wire.row["srtt"], wire.row["rto"]
+    peer.write(b"a")
+    first = peer.expect(ACK, data=b"a").options.timestamps[0]
+    second = peer.expect(ACK, seq=peer.rcv - 1, data=b"a", after=0.3).options.timestamps[0]
+    wire.advance(0.05)
+    peer.send(ACK, tsecr=second if latest else first)
+    if latest:
+        srtt, _, rto = estimate([0.1, 0.05])
+        assert wire.row["srtt"] == pytest.approx(srtt * SECOND, abs=2e6)
+        assert wire.row["rto"] == pytest.approx(rto * SECOND, abs=5e6)
+    else:
+        assert (wire.row["srtt"], wire.row["rto"]) == before
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT_1, LAST_ACK], ids=lambda s: s.name)
@@ -261,7 +284,7 @@ def test_user_timeout_counts_from_progress(make):
     wire.sent.clear()
 
 
-# -- keepalive --------------------------------------------------------------------------------------------------------
+# -- keepalive -------------------------------------------------------------------------------------------------
 
 def test_keepalive(make):
     """§3.8.4: probes below the window that make the peer answer; then given up."""
@@ -310,7 +333,7 @@ def test_no_keepalive_by_default(wire):
     assert wire.state == ESTABLISHED
 
 
-# -- FIN-WAIT-2 ---------------------------------------------------------------------------------------------------------
+# -- FIN-WAIT-2 ------------------------------------------------------------------------------------------------
 
 def test_orphan(make):
     """Nobody waits for the peer's FIN: not for ever."""

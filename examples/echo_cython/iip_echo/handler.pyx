@@ -1,6 +1,6 @@
 """The handler: its callbacks are C functions that the engine calls without the GIL."""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from iip cimport Datagram, Engine, NativeHandler, SynInfo, check_api
+from iip cimport Engine, NativeHandler, SynInfo, check_api
 
 check_api()
 

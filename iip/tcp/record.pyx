@@ -1,0 +1,118 @@
+"""Records: see record.pxd."""
+from iip.memory.pool cimport (
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull,
+    pkt_slice, pkt_tailroom)
+from iip.net.types cimport CAP_SG
+from iip.tcp.tcb cimport *
+from iip.wire.bytes cimport likely
+from iip.wire.tcp cimport *
+
+cdef enum:
+    MAX_HEADERS = 114             # Ethernet, IPv6, TCP with all options
+    SHORT_COPY = 256              # up to here a copy is cheaper than a second piece
+
+
+cdef uint32_t pop_unsent(Tcp* s, Tcb* t) noexcept nogil:
+    cdef uint32_t i = t.unsent_head
+    t.unsent_head = pkt(s.pool, i).qnext
+    if t.unsent_head == NIL:
+        t.unsent_tail = NIL
+    return i
+
+
+cdef uint32_t _split_unsent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """The first `n` bytes of the first slice, which is longer. NIL when no view is left."""
+    cdef Packet* k = pkt(s.pool, t.unsent_head)
+    cdef uint32_t i = pkt_slice(s.pool, t.unsent_head, k.off, n)
+    if i != NIL:
+        pkt_pull(k, n)
+    return i
+
+
+cdef uint32_t _gather_copy(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """`n` bytes from several slices in one cell. NIL when the pool is empty."""
+    cdef Packet* k = pkt(s.pool, t.unsent_head)
+    cdef Packet* src
+    cdef uint32_t i, take
+    if not k.flags & (PKT_INDIRECT | PKT_EXTERNAL) and k.refs == 1 and k.len + pkt_tailroom(k) >= n:
+        i = pop_unsent(s, t)
+    else:
+        i = pkt_alloc(s.pool)
+        if i == NIL:
+            return NIL
+        k = pkt(s.pool, i)
+    while k.len < n:
+        src = pkt(s.pool, t.unsent_head)
+        take = min(n - k.len, src.len)
+        pkt_copy_out(s.pool, t.unsent_head, 0, pkt_data(k) + k.len, take)
+        k.len += take
+        if take == src.len:
+            pkt_free(s.pool, pop_unsent(s, t))
+        else:
+            pkt_pull(src, take)
+    k.total_len = n
+    return i
+
+
+cdef uint32_t _gather_chain(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """`n` bytes from several slices as a chain. NIL, nothing lost, when no view is left."""
+    cdef uint32_t head = NIL, last = NIL, i, have = 0
+    cdef Packet* k
+    while have < n:
+        k = pkt(s.pool, t.unsent_head)
+        if k.len <= n - have:
+            i = pop_unsent(s, t)
+        else:
+            i = _split_unsent(s, t, n - have)
+            if i == NIL:
+                break
+        k = pkt(s.pool, i)
+        have += k.len
+        if head == NIL:
+            head = i
+        else:
+            pkt(s.pool, last).next = i
+        last = i
+    if head != NIL:
+        pkt(s.pool, head).total_len = have
+    return head
+
+
+cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """A record of the next `n` unsent bytes (a chain may come out shorter). NIL when there is no memory."""
+    cdef Packet* k
+    if n == 0:                    # a FIN of its own
+        return pkt_alloc(s.pool)
+    k = pkt(s.pool, t.unsent_head)
+    if likely(k.len == n):
+        return pop_unsent(s, t)
+    if k.len > n:
+        return _split_unsent(s, t, n)
+    if n <= s.pool.cell_size - s.pool.headroom:
+        return _gather_copy(s, t, n)
+    return _gather_chain(s, t, n)
+
+
+cdef uint32_t record_frame(Tcp* s, uint32_t rec) noexcept nogil:
+    """A packet to send record `rec` in, with room for headers: in front of the data where it lies if nobody
+    else looks at that cell, else as a second piece, or as a copy. NIL when there is no memory."""
+    cdef Packet* k = pkt(s.pool, rec)
+    cdef Packet* h
+    cdef uint32_t i, c
+    if likely(k.refs == 1 and k.off >= MAX_HEADERS and k.next == NIL
+              and not k.flags & (PKT_INDIRECT | PKT_EXTERNAL)):
+        return pkt_slice(s.pool, rec, k.off, k.len)
+    i = pkt_alloc(s.pool)
+    if i == NIL:
+        return NIL
+    h = pkt(s.pool, i)
+    c = pkt_clone(s.pool, rec) if k.total_len > SHORT_COPY and s.net.caps & CAP_SG else NIL
+    if c != NIL:
+        h.next = c
+    elif k.total_len <= pkt_tailroom(h):
+        h.len = pkt_copy_out(s.pool, rec, 0, pkt_data(h), k.total_len)
+    else:
+        pkt_free(s.pool, i)
+        return NIL
+    h.total_len = k.total_len
+    return i
