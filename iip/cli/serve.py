@@ -16,7 +16,15 @@ from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
 from iip.cli.common import (
-    Command, Signals, device_options, emit, errors, json_option, nonzero, open_engine, statistics_table,
+    Command,
+    Signals,
+    device_options,
+    emit,
+    errors,
+    json_option,
+    nonzero,
+    open_engine,
+    statistics_table,
 )
 from iip.drivers import Driver
 from iip.runtime.loop import run

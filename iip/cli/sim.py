@@ -10,7 +10,7 @@ import click
 from iip.cli.common import emit, errors, json_option
 from iip.cli.units import impairment_options, impairments
 from iip.drivers import Impairments
-from iip.sim import BulkFlow, Dumbbell, Simulation, dumbbell, jain
+from iip.sim import BulkFlow, Simulation, dumbbell, jain
 
 ACCESS_DELAY = 1e-5               # of the links between hosts and routers, s
 
@@ -62,8 +62,9 @@ def sim(flows: int, congestion: tuple[str, ...], seconds: float, warm_up: float,
         world = dumbbell(net, 0, bottleneck={**_as_settings(there), "back": _as_settings(back)})
         running: list[BulkFlow] = []
         for i in range(flows):
-            both: dict[str, Any] = {"mtu": mtu, "send_buffer": buffer, "receive_buffer": buffer, "pool_packets": packets,
-                    "out_of_order": min(1 << 16, packets), **algorithms[i % len(algorithms)]}
+            both: dict[str, Any] = {"mtu": mtu, "send_buffer": buffer, "receive_buffer": buffer,
+                                    "pool_packets": packets, "out_of_order": min(1 << 16, packets),
+                                    **algorithms[i % len(algorithms)]}
             left, right = net.host(f"left{i}", **both), net.host(f"right{i}", **both)
             net.link(left, world.bottleneck.a, delay=ACCESS_DELAY)
             net.link(right, world.bottleneck.b, delay=ACCESS_DELAY)

@@ -16,7 +16,7 @@ _TIME = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _NUMBER = r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*"
 
 
-class _Unit(click.ParamType):
+class _Unit(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     def __init__(self, name: str, pattern: str, convert: Callable[[re.Match[str]], Any], example: str) -> None:
         self.name, self._pattern, self._convert, self._example = name, re.compile(pattern), convert, example
 

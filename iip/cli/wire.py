@@ -18,7 +18,7 @@ def _open(text: str, mtu: int | None) -> Tap:
     """The device of ``[NAMESPACE:]NAME``."""
     place, _, name = text.rpartition(":")
     if not name:
-        raise click.UsageError(f"{text!r}: write a device as NAME or NAMESPACE:NAME")
+        raise click.UsageError(f"{text!r}: write a device as NAME or NETNS:NAME")
     with namespace(place or None):
         return Tap(name, mtu=mtu)
 

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 from iip.drivers.base cimport Driver
 from iip.memory.pool cimport PacketPool
 
-from iip.drivers.pcapng import INBOUND, OUTBOUND, PcapngWriter
+from iip.drivers.pcapng import INBOUND as _INBOUND, OUTBOUND as _OUTBOUND, PcapngWriter
 
 
 cdef class Capture(Driver):
@@ -46,7 +46,7 @@ cdef class Capture(Driver):
         cdef int got = self.inner.rx_burst(now, packets, n)
         if got:
             with gil:
-                self._write(now, packets, got, INBOUND)
+                self._write(now, packets, got, _INBOUND)
         if self.inner.error is not None:
             with gil:
                 self.error = self.inner.error
@@ -60,7 +60,7 @@ cdef class Capture(Driver):
                 frame = self.pool.bytes(packets[i])
                 taken = self.inner.tx_burst(now, packets + i, 1)
                 if taken:
-                    self._frame(now, frame, OUTBOUND)
+                    self._frame(now, frame, _OUTBOUND)
             if not taken:
                 return i
         return n

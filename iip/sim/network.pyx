@@ -9,7 +9,8 @@ from libc.stdlib cimport free, realloc
 from cpython.exc cimport PyErr_CheckSignals
 from iip.drivers.base cimport NEVER
 from iip.drivers.line cimport line_admit, line_clear, line_dispose, line_init, line_next, line_pop, line_stats
-from iip.drivers.queue cimport packet_copy, queue_clear, queue_dispose, queue_init, queue_len, queue_pop, queue_push, queue_room
+from iip.drivers.queue cimport (packet_copy, queue_clear, queue_dispose, queue_init, queue_len, queue_pop, queue_push,
+                                queue_room)
 from iip.memory.pool cimport NIL, Pool, pkt, pkt_free
 from iip.net.types cimport CAP_SG
 from iip.sim.agenda cimport agenda_dispose, agenda_room, agenda_set

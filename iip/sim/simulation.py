@@ -96,7 +96,7 @@ class Simulation(Network):
                                    "packet_size": max(2048, size), **settings})
         elif addresses is not None or settings:
             raise ConfigError(f"host {name}: give config, or addresses and settings, not both")
-        port = Port(self, medium=config.medium, mtu=config.mtu)
+        port = Port(self, medium="ethernet" if config.medium == "ethernet" else "ip", mtu=config.mtu)
         made = config
 
         def engine(port: Port) -> iip.Engine:
@@ -189,7 +189,8 @@ class Simulation(Network):
         addresses = {node: self._addresses(node) for node in self.nodes.values()}
         for router in sorted(self._automatic, key=lambda r: r.name):
             first: dict[Node, int] = {}
-            reached, todo = {router}, deque((way.target, port) for port, way in enumerate(router.ways))
+            reached: set[Node] = {router}
+            todo = deque((way.target, port) for port, way in enumerate(router.ways))
             while todo:
                 node, port = todo.popleft()
                 if node in reached:
@@ -271,11 +272,11 @@ class Simulation(Network):
         """To the next call or to the end; whether to go on."""
         call_at = self._calls[0][0] if self._calls else _NEVER
         if call_at > end or (end == _NEVER == call_at):
-            next_at = self.next_ns()
-            if next_at is None and end == _NEVER:
+            target = self.next_ns() if end == _NEVER else end
+            if target is None:
                 return False
-            self.advance(end if end != _NEVER else next_at)
-            return not self._stopped and (self.now_ns < end)
+            self.advance(target)
+            return not self._stopped and self.now_ns < end
         if call_at > self.now_ns:
             self.advance(call_at - 1)
             if self._stopped or self.now_ns < call_at - 1 or self._calls[0][0] < call_at:

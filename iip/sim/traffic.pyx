@@ -9,12 +9,12 @@ from iip.sim.network cimport Network
 from iip.tcp.tcb cimport TF_PASSIVE, Tcb
 
 from iip.errors import ConfigError, Exhausted
-from iip.sim.network import START as NETWORK_START
+from iip.sim.network import START as _START
 
 BLOCK = bytes(1 << 20)            # what flows send, again and again
 
 
-cdef int64_t START = NETWORK_START
+cdef int64_t START = _START
 
 
 cdef class Traffic(NativeHandler):

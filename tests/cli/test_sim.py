@@ -33,7 +33,8 @@ def test_many_flows_share():
 
 
 def test_a_seed_repeats_the_run(tmp_path):
-    options = ("--rate", "10M", "--delay", "5ms", "--loss", "1%", "--reorder", "1%", "--duplicate", "1%", "--seconds", 2)
+    options = ("--rate", "10M", "--delay", "5ms", "--loss", "1%", "--reorder", "1%", "--duplicate", "1%",
+               "--seconds", 2)
     files = [tmp_path / name for name in ("a", "b", "c")]
     found = [result(*options, "--seed", seed, "--pcap", file) for seed, file in zip((5, 5, 6), files, strict=True)]
     for one in found:
@@ -74,7 +75,8 @@ def test_plot(tmp_path):
 
 
 @pytest.mark.parametrize("kind, text, value", [
-    (RATE, "100M", 100e6), (RATE, "64k", 64e3), (RATE, "2.5Gbit/s", 2.5e9), (RATE, "1000", 1000.0), (TIME, "10ms", 0.01),
+    (RATE, "100M", 100e6), (RATE, "64k", 64e3), (RATE, "2.5Gbit/s", 2.5e9), (RATE, "1000", 1000.0),
+    (TIME, "10ms", 0.01),
     (TIME, "250us", 250e-6), (TIME, "1.5", 1.5), (TIME, "2s", 2.0), (SHARE, "1%", 0.01), (SHARE, "0.5", 0.5),
     (QUEUE, "64k", (64e3, "bytes")), (QUEUE, "100p", (100.0, "p")), (QUEUE, "0.1bdp", (0.1, "bdp")),
 ])

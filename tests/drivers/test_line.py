@@ -2,10 +2,10 @@
 import itertools
 
 import pytest
-from iip.memory.pool import PacketPool
 
 from iip.drivers import CoDel, DriverProbe, DropTail, GilbertElliott, Impair, Impairments, MemoryLink
 from iip.errors import ConfigError
+from iip.memory.pool import PacketPool
 from iip.wire.checksum import checksum
 
 MS = 1_000_000

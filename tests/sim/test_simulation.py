@@ -1,6 +1,7 @@
 """Virtual time, links and captures; that a seed repeats every byte and that nothing is lost but what was asked for."""
 import hashlib
 import io
+import itertools
 
 import pytest
 
@@ -187,7 +188,7 @@ def test_reordered_duplicated_and_corrupted(sim):
     # checksums catch every flipped bit but those of fields that they do not cover
     assert 2000 + there["duplicated"] - there["corrupted"] <= len(numbers) <= 2000 + there["duplicated"]
     assert all(d.data == d.data[:4] * 50 for d in receiver.datagrams)
-    assert sum(later < earlier for earlier, later in zip(numbers, numbers[1:], strict=False)) > 100
+    assert sum(later < earlier for earlier, later in itertools.pairwise(numbers)) > 100
 
 
 def test_queue_and_marks(sim):
@@ -208,8 +209,8 @@ def test_queue_and_marks(sim):
 
 
 def test_codel_in_a_link(sim):
-    a, b, link = pair(sim, rate=10e6, delay=0.01, queue=CoDel(), host={"send_buffer": 1 << 22, "receive_buffer": 1 << 22,
-                                                                      "pool_packets": 16384})
+    settings = {"send_buffer": 1 << 22, "receive_buffer": 1 << 22, "pool_packets": 16384}
+    a, b, link = pair(sim, rate=10e6, delay=0.01, queue=CoDel(), host=settings)
     flow = BulkFlow(sim, a, b)
     sim.run(20)
     late = flow.trace[flow.trace["time"] > 5]
@@ -223,7 +224,7 @@ def test_codel_in_a_link(sim):
 def test_goodput_of_a_clean_link(sim, rate, delay, version):
     bdp = int(rate * 2 * delay / 8)
     settings = {"send_buffer": 8 << 20, "receive_buffer": 8 << 20, "pool_packets": 32768}
-    a, b, link = pair(sim, rate=rate, delay=delay, queue=max(4 * bdp, 1 << 17), host=settings)
+    a, b, _ = pair(sim, rate=rate, delay=delay, queue=max(4 * bdp, 1 << 17), host=settings)
     flow = BulkFlow(sim, a, b, version=version)
     sim.run(3)
     assert flow.goodput(1, 3) >= 0.95 * rate * (1 if version == 4 else 0.99)
