@@ -183,7 +183,8 @@ def test_the_command_ends_by_itself_with_a_table(places):
 
 
 @pytest.mark.parametrize("arguments, code, words", [
-    (("tap0", "tap0"), 2, "two ends"), (("tap0", "nosuch:tap1"), 1, "ip netns add nosuch"), (("tap0", "x:"), 2, "NETNS"),
+    (("tap0", "tap0"), 2, "two ends"), (("tap0", "nosuch:tap1"), 1, "ip netns add nosuch"),
+    (("tap0", "x:"), 2, "NETNS"),
     (("tap0", "t/p"), 1, "slashes"), (("tap0", "tap1", "--codel"), 2, "--rate"),
 ])
 def test_mistakes_are_explained(netns, arguments, code, words):
