@@ -8,13 +8,15 @@ from iip.cli.get import get
 from iip.cli.ping import ping
 from iip.cli.pingpong import pingpong
 from iip.cli.serve import serve
+from iip.cli.sim import sim
+from iip.cli.wire import wire
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="iip")
 def cli() -> None:
-    """A TCP/IP stack in a process: measure it, serve with it, fetch with it."""
+    """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 
-for command in (pingpong, bulk, serve, get, ping):
+for command in (pingpong, bulk, sim, serve, get, ping, wire):
     cli.add_command(command)

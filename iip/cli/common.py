@@ -5,9 +5,11 @@ import contextlib
 import functools
 import ipaddress
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from types import FrameType
 from typing import IO, Any, TypeVar
 
 import click
@@ -158,6 +160,33 @@ def progress(what: str, total: float | None, enabled: bool = True) -> Iterator[C
     finally:
         if shown:
             bar.stop()
+
+
+class Signals:
+    """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.statistics = False
+        self._old: dict[int, Any] = {}
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.stop = True
+
+    def _show(self, number: int, frame: FrameType | None) -> None:
+        self.statistics = True
+
+    def __enter__(self) -> None:
+        wanted: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: self._end, signal.SIGTERM: self._end}
+        if hasattr(signal, "SIGUSR1"):
+            wanted[signal.SIGUSR1] = self._show
+        for number, handler in wanted.items():
+            self._old[number] = signal.signal(number, handler)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
 
 
 def size_text(n: float) -> str:

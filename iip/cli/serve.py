@@ -3,11 +3,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import click
@@ -17,7 +15,17 @@ from iip.apps.chargen import Chargen
 from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
-from iip.cli.common import Command, device_options, emit, errors, json_option, nonzero, open_engine, statistics_table
+from iip.cli.common import (
+    Command,
+    Signals,
+    device_options,
+    emit,
+    errors,
+    json_option,
+    nonzero,
+    open_engine,
+    statistics_table,
+)
 from iip.drivers import Driver
 from iip.runtime.loop import run
 
@@ -100,7 +108,7 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
         raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT or --chargen PORT")
     apps = _apps(echo, http, root, discard, chargen)
     engine = open_engine(apps, wrap=_impairment(loss, delay, duplicate, reorder, corrupt, seed), **device)
-    requests = _Signals()
+    requests = Signals()
     start = time.monotonic()
     try:
         apps.open(engine)
@@ -141,30 +149,3 @@ def _print_statistics(engine: Engine, as_json: bool) -> None:
               flush=True)
     else:
         statistics_table({"connections_open": connections, **engine.stats()}, "statistics")
-
-
-class _Signals:
-    """SIGINT and SIGTERM ask for the end, SIGUSR1 for statistics; the old handlers come back afterwards."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.statistics = False
-        self._old: dict[int, Any] = {}
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        self.stop = True
-
-    def _show(self, number: int, frame: FrameType | None) -> None:
-        self.statistics = True
-
-    def __enter__(self) -> None:
-        wanted: dict[int, Callable[[int, FrameType | None], None]] = {
-            signal.SIGINT: self._end, signal.SIGTERM: self._end}
-        if hasattr(signal, "SIGUSR1"):
-            wanted[signal.SIGUSR1] = self._show
-        for number, handler in wanted.items():
-            self._old[number] = signal.signal(number, handler)
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

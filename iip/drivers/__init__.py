@@ -9,7 +9,7 @@ from enum import IntFlag
 from iip.drivers.base import Driver, PythonDriver
 from iip.drivers.capture import Capture
 from iip.drivers.impair import Impair
-from iip.drivers.impairments import Impairments
+from iip.drivers.impairments import CoDel, DropTail, GilbertElliott, Impairments
 from iip.drivers.memory import MemoryDriver, MemoryLink
 from iip.drivers.probe import DriverProbe
 from iip.drivers.tap import Tap, Tun
@@ -29,5 +29,5 @@ class Capability(IntFlag):
     LRO = 0x80                        # may hand in TCP segments larger than the MTU
 
 
-__all__ = ["Capability", "Capture", "Driver", "DriverProbe", "Impair", "Impairments", "MemoryDriver", "MemoryLink",
-           "PythonDriver", "Tap", "Tun", "Tunnel"]
+__all__ = ["Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
+           "Impairments", "MemoryDriver", "MemoryLink", "PythonDriver", "Tap", "Tun", "Tunnel"]

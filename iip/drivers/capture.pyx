@@ -1,26 +1,10 @@
 """Write down what passes between an engine and its driver, for Wireshark and tcpdump (pcapng)."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from iip.drivers.base cimport Driver
 from iip.memory.pool cimport PacketPool
 
-import struct
-
-from iip.errors import ConfigError
-
-_LINKTYPE = {"ethernet": 1, "ip": 101}
-_INBOUND, _OUTBOUND = 1, 2
-
-
-def _block(kind, body):
-    """A block of a pcapng file; `body` is padded."""
-    body += bytes(-len(body) & 3)
-    total = len(body) + 12
-    return struct.pack("<II", kind, total) + body + struct.pack("<I", total)
-
-
-def _option(code, value):
-    return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) & 3)
+from iip.drivers.pcapng import INBOUND as _INBOUND, OUTBOUND as _OUTBOUND, PcapngWriter
 
 
 cdef class Capture(Driver):
@@ -31,25 +15,20 @@ cdef class Capture(Driver):
     unfinished checksums. If writing fails, the exception ends the driver and comes out of `Engine.run`.
     """
     cdef readonly Driver inner
-    cdef object file
-    cdef bint owned
+    cdef object writer
     cdef int64_t epoch
-    cdef uint32_t snaplen
-    cdef readonly uint64_t packets
 
     def __init__(self, Driver driver not None, file, *, snaplen=0, epoch=0):
-        if not 0 <= snaplen <= 1 << 20:
-            raise ConfigError(f"snaplen={snaplen}: must be from 0 (everything) to {1 << 20} bytes")
         super().__init__(medium=driver.medium, mtu=driver.mtu, caps=driver.caps, mac=driver.mac)
         self.inner = driver
-        self.snaplen = snaplen
         self.epoch = epoch
-        self.owned = not hasattr(file, "write")
-        self.file = open(file, "wb") if self.owned else file
-        self.file.write(_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
-        # option 9: times in units of 10**-9 s
-        self.file.write(_block(1, struct.pack("<HHI", _LINKTYPE[driver.medium], 0, snaplen) + _option(9, b"\x09")
-                               + _option(0, b"")))
+        self.writer = PcapngWriter(file, snaplen=snaplen)
+        self.writer.interface(driver.medium)
+
+    @property
+    def packets(self):
+        """Packets recorded."""
+        return self.writer.packets
 
     def attach(self, PacketPool pool not None):
         self.inner.attach(pool)
@@ -61,9 +40,7 @@ cdef class Capture(Driver):
     def close(self):
         """Close the driver, and the file if it was opened here."""
         self.inner.close()
-        if self.file is not None and self.owned:
-            self.file.close()
-        self.file = None
+        self.writer.close()
 
     cdef int rx_burst(self, int64_t now, uint32_t* packets, int n) noexcept nogil:
         cdef int got = self.inner.rx_burst(now, packets, n)
@@ -97,15 +74,8 @@ cdef class Capture(Driver):
             self._frame(now, self.pool.bytes(packets[i]), direction)
 
     cdef void _frame(self, int64_t now, bytes frame, int direction) noexcept:
-        cdef uint64_t at = <uint64_t>(now + self.epoch)
-        if self.file is None:
-            return
-        kept = frame[:self.snaplen] if self.snaplen else frame
-        body = struct.pack("<IIIII", 0, at >> 32, at & 0xFFFFFFFF, len(kept), len(frame))
-        body += kept + bytes(-len(kept) & 3) + _option(2, struct.pack("<I", direction)) + _option(0, b"")
         try:
-            self.file.write(_block(6, body))
-            self.packets += 1
+            self.writer.frame(now + self.epoch, frame, direction)
         except Exception as error:
-            self.file = None
+            self.writer.close()
             self.error = error

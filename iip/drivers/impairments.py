@@ -9,6 +9,62 @@ _PROBABILITIES = ("loss", "duplicate", "reorder", "corrupt")
 _TIMES = ("delay", "jitter", "reorder_delay")
 
 
+def _number(name: str, value: object, low: float, high: float, what: str, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{name}={value!r}: must be {what}")
+
+
+def _check_size(queue: DropTail | CoDel) -> None:
+    _number("bytes", queue.bytes, 1, 1 << 40, "from 1 to 2**40 bytes", whole=True)
+    _number("packets", queue.packets, 0, 1 << 24, "from 0 (no limit) to 2**24 packets", whole=True)
+
+
+@dataclass(frozen=True)
+class GilbertElliott:
+    """Losses in bursts: a Markov chain of two states (Gilbert 1960, Elliott 1963). Every packet first moves the state.
+
+    The share of lost packets is (good r + bad p) / (p + r), the mean length of a bad time 1 / r packets.
+    """
+
+    p: float                          # probability of going from the good state to the bad one, per packet
+    r: float                          # and back
+    bad: float = 1.0                  # probability of loss in the bad state
+    good: float = 0.0                 # and in the good one
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _number(f.name, getattr(self, f.name), 0, 1, "a probability from 0 to 1")
+
+
+@dataclass(frozen=True)
+class DropTail:
+    """A queue that drops what finds no room."""
+
+    bytes: int = 1 << 18              # that may wait, beside the packet in transmission
+    packets: int = 0                  # that may wait; 0: no limit but that of bytes
+    mark: int = 0                     # bytes waiting above which packets are marked (ECN, as RFC 8257 asks); 0: never
+
+    def __post_init__(self) -> None:
+        _check_size(self)
+        _number("mark", self.mark, 0, 1 << 40, "from 0 (never) to 2**40 bytes", whole=True)
+
+
+@dataclass(frozen=True)
+class CoDel:
+    """A queue that drops (or with `ecn` marks, where packets allow it) once packets wait too long (RFC 8289)."""
+
+    target: float = 0.005             # seconds of waiting that are all right
+    interval: float = 0.1             # seconds for which it may take longer, about the longest usual round trip
+    ecn: bool = False
+    bytes: int = 1 << 24              # that may wait at all
+    packets: int = 0                  # that may wait at all; 0: no limit but that of bytes
+
+    def __post_init__(self) -> None:
+        _check_size(self)
+        for name in ("target", "interval"):
+            _number(name, getattr(self, name), 1e-6, 60, "from 0.000001 to 60 seconds")
+
+
 @dataclass(frozen=True)
 class Impairments:
     """One direction of a bad wire. All off by default.
@@ -17,7 +73,7 @@ class Impairments:
     or not, except those that `reorder` picks: they are held `reorder_delay` longer while others overtake them.
     """
 
-    loss: float = 0.0                 # probability, 0 to 1
+    loss: float | GilbertElliott = 0.0    # probability, 0 to 1, or bursts
     duplicate: float = 0.0            # probability that a packet arrives twice
     reorder: float = 0.0              # probability that a packet is overtaken
     corrupt: float = 0.0              # probability that one bit of a packet is flipped
@@ -25,22 +81,18 @@ class Impairments:
     jitter: float = 0.0               # seconds: up to so much more delay, uniformly
     reorder_delay: float = 0.001      # seconds
     rate: float = 0.0                 # bits per second; 0: unlimited
-    queue: int = 1 << 18              # bytes that may wait for their turn at `rate`; more are dropped
-    limit: int = 16384                # packets on the wire at once; more are dropped
+    queue: int | DropTail | CoDel = 1 << 18   # what waits for its turn at `rate`; a number: of bytes, more are dropped
+    limit: int = 16384                # packets waiting and on their way at once; more are dropped
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"{f.name}={value!r}: must be a number")
-            if f.name in _PROBABILITIES:
-                if not 0 <= value <= 1:
-                    raise ConfigError(f"{f.name}={value}: a probability is from 0 to 1 (2 % is 0.02)")
-            elif f.name in _TIMES and not 0 <= value <= 3600:
-                raise ConfigError(f"{f.name}={value}: must be from 0 to 3600 seconds")
-        if self.rate != 0 and not 1 <= self.rate <= 1e13:
-            raise ConfigError(f"rate={self.rate}: must be 0 (unlimited) or from 1 to 1e13 bits per second")
-        if not isinstance(self.queue, int) or not 1 <= self.queue <= 1 << 40:
-            raise ConfigError(f"queue={self.queue}: must be from 1 to 2**40 bytes")
-        if not isinstance(self.limit, int) or not 1 <= self.limit <= 1 << 24:
-            raise ConfigError(f"limit={self.limit}: must be from 1 to 2**24 packets")
+            if f.name in _PROBABILITIES and not (f.name == "loss" and isinstance(value, GilbertElliott)):
+                _number(f.name, value, 0, 1, "a probability from 0 to 1 (2 % is 0.02)")
+            elif f.name in _TIMES:
+                _number(f.name, value, 0, 3600, "from 0 to 3600 seconds")
+        if self.rate != 0:
+            _number("rate", self.rate, 1, 1e13, "0 (unlimited) or from 1 to 1e13 bits per second")
+        if not isinstance(self.queue, (DropTail, CoDel)):
+            _number("queue", self.queue, 1, 1 << 40, "from 1 to 2**40 bytes, a DropTail or a CoDel", whole=True)
+        _number("limit", self.limit, 1, 1 << 24, "from 1 to 2**24 packets", whole=True)

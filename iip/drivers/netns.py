@@ -1,0 +1,51 @@
+"""Devices in other network namespaces of Linux."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+
+from iip.errors import DriverError
+
+DIRECTORY = "/run/netns"          # where `ip netns` keeps the named ones
+_CLONE_NEWNET = 0x40000000
+
+
+@contextlib.contextmanager
+def namespace(name: str | None) -> Iterator[None]:
+    """Put this thread into the network namespace `name` (of `ip netns`) for a while; None: stay.
+
+    Devices opened there remain usable afterwards. Raises `DriverError`.
+    """
+    if name is None:
+        yield
+        return
+    path = os.path.join(DIRECTORY, name)
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DriverError(f"there is no network namespace {name!r}; make it with `ip netns add {name}`") from None
+    except PermissionError:
+        raise DriverError(f"no permission to open {path}; run as root") from None
+    try:
+        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(there, name)
+            try:
+                yield
+            finally:
+                _enter(back, "of this program")
+        finally:
+            os.close(back)
+    finally:
+        os.close(there)
+
+
+def _enter(fd: int, name: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, _CLONE_NEWNET):
+        code = ctypes.get_errno()
+        remedy = "; run as root" if code == errno.EPERM else ""
+        raise DriverError(f"cannot enter the network namespace {name}: {os.strerror(code)}{remedy}")
