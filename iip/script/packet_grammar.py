@@ -53,7 +53,7 @@ def _ports(s: Scanner) -> tuple[int, int] | None:
 
 def _ip_fields(s: Scanner, fields: IpFields) -> IpFields:
     values = {"ecn": fields.ecn, "tos": fields.tos, "ttl": fields.ttl, "flow_label": fields.flow_label}
-    close = "]" if s.take("[") else (s.expect("("), ")")[1]
+    close = "]" if s.take("[") or not s.expect("(") else ")"
     while not s.take(close):
         s.take(",")
         if found := s.match(r"(?i:noecn|ect01|ect0|ect1|ce)\b"):

@@ -44,11 +44,11 @@ def ip_packet(source: Any, destination: Any, protocol: int, payload: bytes, *, t
               flow_label: int = 0, ident: int = 0) -> bytes:
     """An IPv4 or IPv6 packet, by its addresses."""
     if source.version == 6:
-        return struct.pack("!IHBB", 6 << 28 | tos << 20 | flow_label, len(payload), protocol, ttl) \
-            + source.packed + destination.packed + payload                                       # type: ignore[no-any-return]
+        start = struct.pack("!IHBB", 6 << 28 | tos << 20 | flow_label, len(payload), protocol, ttl)
+        return b"".join((start, source.packed, destination.packed, payload))
     head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + len(payload), ident, 0, ttl, protocol, 0)
     head += source.packed + destination.packed
-    return head[:10] + _sum(head) + head[12:] + payload                                          # type: ignore[no-any-return]
+    return head[:10] + _sum(head) + head[12:] + payload   
 
 
 def tcp_segment(source: Any, destination: Any, sport: int, dport: int, seq: int, ack: int, flags: int, window: int,

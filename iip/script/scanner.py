@@ -76,9 +76,10 @@ class Scanner:
             return True
         return False
 
-    def expect(self, literal: str) -> None:
+    def expect(self, literal: str) -> bool:
         if not self.take(literal):
             self.error(repr(literal))
+        return True
 
     def word(self, name: str) -> bool:
         """Take a whole word."""
@@ -110,12 +111,12 @@ class Scanner:
     def balanced(self) -> str:
         """The raw text up to the bracket that closes the one just taken."""
         depth, start = 1, self.at
-        while self.at < len(self.text):
+        while depth:
+            if self.at == len(self.text):
+                self.error("')'")
             depth += {"(": 1, ")": -1}.get(self.text[self.at], 0)
             self.at += 1
-            if depth == 0:
-                return self.text[start:self.at - 1]
-        self.error("')'")
+        return self.text[start:self.at - 1]
 
 
 def number(text: str) -> int:

@@ -5,6 +5,7 @@ raises CallFailed with the errno.
 """
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -187,14 +188,12 @@ class TcpSocket(Socket):
 
     def consume(self, n: int) -> None:
         if self.conn is not None:
-            try:
+            with contextlib.suppress(ConnectionGone):
                 self.conn.consume(n)
-            except ConnectionGone:
-                pass
 
     @property
     def state(self) -> State:
-        return State.CLOSED if self.conn is None else self.conn.state       # type: ignore[no-any-return]
+        return State.CLOSED if self.conn is None else self.conn.state
 
     def send_room(self) -> int:
         try:
@@ -216,7 +215,7 @@ class TcpSocket(Socket):
             bits |= IN | RDNORM
         if self.fin_received or self.shut_rd or self.phase == "over":
             bits |= RDHUP
-        if self.phase == "over" or (self.fin_received or self.shut_rd) and self.shut_wr:
+        if self.phase == "over" or ((self.fin_received or self.shut_rd) and self.shut_wr):
             bits |= HUP
         if self.shut_wr or self.phase == "over" or self.writable():
             bits |= OUT | WRNORM
@@ -300,7 +299,7 @@ class TcpSocket(Socket):
         if self.phase in ("new", "listening"):
             raise CallFailed("ENOTCONN")
         low = min(n, 1 if not flags or "waitall" not in flags else n)
-        if len(self.rx) >= max(low, 1) or self.rx and (self.fin_received or self.phase == "over"):
+        if len(self.rx) >= max(low, 1) or (self.rx and (self.fin_received or self.phase == "over")):
             out = bytes(self.rx[:n])
             if not flags or "peek" not in flags:
                 del self.rx[:n]
@@ -449,7 +448,7 @@ class UdpSocket(Socket):
             raise CallFailed("EDESTADDRREQ")
         if self.local is None:
             self.bind(None, 0)
-        if flags and "more" in flags or self.options.get("UDP_CORK"):
+        if (flags and "more" in flags) or self.options.get("UDP_CORK"):
             self.corked += data
             return len(data)
         whole, self.corked = self.corked + data, b""

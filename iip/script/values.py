@@ -48,7 +48,7 @@ class Values:
     def _operation(self, value: Operation) -> Any:
         right = self(value.right)
         if value.left is None:
-            return {"~": lambda v: ~v, "-": lambda v: -v, "!": lambda v: int(not v)}[value.operator](right)
+            return ~right if value.operator == "~" else -right if value.operator == "-" else int(not right)
         left = self(value.left)
         if left is ANY or right is ANY:
             return ANY
@@ -82,7 +82,7 @@ def matches(expected: Any, actual: Any) -> bool:
     if isinstance(expected, (str, bytes)) and isinstance(actual, (str, bytes)):
         return _bytes(expected).rstrip(b"\0") == _bytes(actual).rstrip(b"\0")
     if isinstance(expected, int) and isinstance(actual, int):
-        return expected == actual or expected & 0xFFFFFFFF == actual & 0xFFFFFFFF and min(expected, actual) < 0
+        return expected == actual or (expected & 0xFFFFFFFF == actual & 0xFFFFFFFF and min(expected, actual) < 0)
     return bool(expected == actual)
 
 

@@ -105,7 +105,7 @@ def pair(rng, seed, limit=None):
         engines[0].tcp_connect("10.0.0.2" if version == 4 else "fd00::2", 80)
     due = [now, now]
     while len(sides[0].finished) < n or len(sides[1].finished) < n:
-        assert now < 400 * S, f"no progress: {[(s.finished, e.stats().nonzero()) for s, e in zip(sides, engines)]}"
+        assert now < 400 * S, f"no progress: {[(s.finished, e.stats().nonzero()) for s, e in zip(sides, engines, strict=True)]}"
         for k in (0, 1):
             at = engines[k].run(now)
             due[k] = now + 60 * S if at is None else at
