@@ -48,7 +48,7 @@ def ip_packet(source: Any, destination: Any, protocol: int, payload: bytes, *, t
         return b"".join((start, source.packed, destination.packed, payload))
     head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + len(payload), ident, 0, ttl, protocol, 0)
     head += source.packed + destination.packed
-    return head[:10] + _sum(head) + head[12:] + payload   
+    return b"".join((head[:10], _sum(head), head[12:], payload))
 
 
 def tcp_segment(source: Any, destination: Any, sport: int, dport: int, seq: int, ack: int, flags: int, window: int,
