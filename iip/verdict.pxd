@@ -124,6 +124,9 @@ cpdef enum Verdict:
     tcp_retransmits
     tcp_fast_retransmits
     tcp_rto_expired
+    tcp_loss_probes
+    tcp_loss_probe_repairs        # a probe repaired a loss
+    tcp_undone                    # a recovery turned out to be spurious: the window is back
     tcp_delayed_acks
     tcp_window_probes
     tcp_keepalives

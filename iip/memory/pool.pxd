@@ -60,13 +60,14 @@ cdef struct Packet:
     uint32_t aux                  # whoever owns the packet at the moment
     # second cache line: TCP's record of a segment in flight
     uint32_t qprev
+    uint32_t tprev                # records by the time they were sent last
     int64_t sent_at               # ns
     int64_t delivered_at
     int64_t first_sent_at
     uint64_t delivered
     void* owner                   # external: what to hand back,
     void (*release)(void* owner) noexcept  # and how; called with the GIL held
-    uint32_t ts_val
+    uint32_t tnext
     uint16_t n_sent               # how often it was transmitted
     uint16_t segs                 # segments it stands for (TSO)
 

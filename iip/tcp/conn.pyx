@@ -55,6 +55,8 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.lport = lport
     t.rport = rport
     t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
+    t.sent_head = t.sent_tail = t.sack_hint = NIL
+    t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
     t.tw_next = t.tw_prev = NIL
     t.t_rto = t.t_ack = t.t_idle = t.wheel_at = TIMER_OFF
@@ -75,7 +77,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.iss = conn_isn(s, t)
     t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
     t.snd_una = t.snd_nxt = t.iss
-    t.recover = t.lost_edge = t.iss
+    t.recover = t.fack = t.reo_round = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     if s.conf.window_scale:
@@ -147,6 +149,7 @@ cdef void _drop_queues(Tcp* s, Tcb* t) noexcept nogil:
     _drop_queue(s, t.rtx_head)
     t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
     t.unsent = t.sacked = t.lost = 0
+    t.sent_head = t.sent_tail = t.sack_hint = NIL
     conn_drop_out_of_order(s, t)
 
 

@@ -1,18 +1,21 @@
 """What leaves: see output.pxd."""
 from libc.stdint cimport int32_t
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, Packet, pkt,
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt,
     pkt_slice, pool_low, pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
+from iip.tcp.rack cimport arm_after_sending, arm_timer
 from iip.tcp.record cimport record_cut, record_frame
 from iip.tcp.rtt cimport rto_backed_off
+from iip.tcp.scoreboard cimport mark_lost, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
-from iip.verdict cimport count, neighbour_table_full, ok, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full
+from iip.verdict cimport (
+    count, neighbour_table_full, ok, tcp_loss_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff
 from iip.wire.tcp cimport *
@@ -66,6 +69,20 @@ cdef bint _resegment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     return True
 
 
+cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
+    """For the counters, and for finding out later whether it was needed."""
+    k.flags |= REC_RETRANS | REC_EVER_RETRANS
+    count(s.counters, tcp_retransmits)
+    t.n_retransmits += 1
+    if t.undo:
+        t.undo_retrans += 1
+        if t.retrans_stamp == 0:
+            t.retrans_stamp = s.ts_now + t.ts_offset
+    if t.flags & TF_RECOVERY:
+        t.prr_out += k.total_len
+    _start_rto(s, t)
+
+
 cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
     """Send what is marked lost, oldest first, as far as the congestion window allows."""
     cdef uint32_t i = t.rtx_hint
@@ -88,10 +105,9 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
             return False
         t.flags &= ~<uint32_t>TF_RTX_NOW
         t.lost -= rec_space(k)
-        k.flags = (k.flags & ~<uint32_t>REC_LOST) | REC_RETRANS | REC_EVER_RETRANS
-        count(s.counters, tcp_retransmits)
-        t.n_retransmits += 1
-        _start_rto(s, t)
+        k.flags &= ~<uint32_t>REC_LOST
+        sent_append(s, t, i, k)
+        _note_retransmission(s, t, k)
         i = k.qnext
         t.rtx_hint = i
     return True
@@ -103,8 +119,7 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 6298 §5.1: the timer runs while anything is unacknowledged."""
     if t.t_rto == TIMER_OFF or t.flags & TF_PERSIST:
         t.flags &= ~<uint32_t>TF_PERSIST
-        t.t_rto = s.now + rto_backed_off(s, t)
-        wheel_update(s, t, t.t_rto)
+        arm_timer(s, t)
 
 
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
@@ -143,6 +158,7 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     else:
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
+    sent_append(s, t, rec, k)
     t.snd_nxt += rec_space(k)
 
 
@@ -174,11 +190,39 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         _start_rto(s, t)
         if not _transmit(s, t, rec):
             # it has its place in the queue: the retransmission path sends it as soon as there is room
-            k.flags |= REC_LOST
-            t.lost += rec_space(k)
-            if t.rtx_hint == NIL:
-                t.rtx_hint = rec
+            mark_lost(s, t, rec, k)
             return False
+        if unlikely(t.flags & TF_RECOVERY):
+            t.prr_out += k.total_len
+    return True
+
+
+cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 8985 §7.3: a new segment if the peer's window has room for one, else the last one once more."""
+    cdef uint32_t i = t.rtx_tail, cwnd = t.cwnd
+    t.flags &= ~<uint32_t>TF_LOSS_PROBE
+    if i == NIL or t.tlp_end:
+        return True
+    count(s.counters, tcp_loss_probes)
+    t.tlp_retrans = False
+    if t.unsent and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) >= <int32_t>min(t.unsent, t.mss):
+        t.cwnd = tcp_in_flight(t) + min(t.unsent, t.mss)     # one more than the window allows
+        if not _send_new(s, t):
+            t.cwnd = cwnd
+            return False
+        t.cwnd = cwnd
+    if t.rtx_tail == i:
+        if not _transmit(s, t, i):
+            return False
+        if not pkt(s.pool, i).flags & (REC_SACKED | REC_LOST):
+            sent_remove(s, t, pkt(s.pool, i))
+            sent_append(s, t, i, pkt(s.pool, i))
+        _note_retransmission(s, t, pkt(s.pool, i))
+        t.tlp_retrans = True
+    t.tlp_end = t.snd_nxt
+    t.timer = TM_RTO
+    t.t_rto = s.now + rto_backed_off(s, t)
+    wheel_update(s, t, t.t_rto)
     return True
 
 
@@ -237,11 +281,19 @@ cdef void _restart_after_idle(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     """A connection in a synchronized state. False when it has to come back."""
-    if t.lost and not _retransmit_lost(s, t):
+    cdef uint32_t before
+    cdef bint done
+    if unlikely(t.flags & TF_LOSS_PROBE) and not _send_loss_probe(s, t):
+        return False
+    if t.lost and t.frto != 2 and not _retransmit_lost(s, t):
         return False
     if t.unsent or t.flags & TF_FIN_WANTED:
         _restart_after_idle(s, t)
-        if not _send_new(s, t):
+        before = t.snd_nxt
+        done = _send_new(s, t)
+        if t.snd_nxt != before:
+            arm_after_sending(s, t)
+        if not done:
             return False
         _start_persist(s, t)
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):

@@ -7,4 +7,6 @@ from iip.wire.tcp cimport Segment
 cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil
+cdef void reordering_timeout(Tcp* s, Tcb* t) noexcept nogil
+cdef void probe_timeout(Tcp* s, Tcb* t) noexcept nogil
 cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil

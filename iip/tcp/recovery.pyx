@@ -4,90 +4,159 @@ Every segment in flight is a record in a queue ordered by sequence number. ACKs 
 SACK blocks and duplicate ACKs mark them; the output phase sends again what is marked lost.
 """
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
 from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport mark_dirty, mark_ready
+from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
+from iip.tcp.sack cimport sack_update
+from iip.tcp.scoreboard cimport AckInfo, forget_marks, mark_lost, mark_not_lost, sent_append, sent_remove
 from iip.tcp.tcb cimport *
-from iip.tcp.wheel cimport wheel_update
-from iip.verdict cimport count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_rto_expired
+from iip.verdict cimport (
+    count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_rto_expired, tcp_undone)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_leq, seq_lt, seq_max
-from iip.wire.tcp cimport OPT_SACK, OPT_TS, SackBlock
+from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_lt
+from iip.wire.tcp cimport OPT_SACK, OPT_TS
 
 cdef enum:
-    DUP_THRESH = 3                # RFC 5681 §3.2, RFC 6675 §2
+    DUP_THRESH = 3                # RFC 5681 §3.2
 
 
-# -- marks -------------------------------------------------------------------------------------------------
+# -- episodes: recovery, loss, and taking them back --------------------------------------------------------
 
-cdef inline void _mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
-    if k.flags & (REC_LOST | REC_SACKED):
-        return
-    k.flags = (k.flags | REC_LOST) & ~<uint32_t>REC_RETRANS
-    t.lost += rec_space(k)
-    if t.rtx_hint == NIL or seq_lt(k.seq, pkt(s.pool, t.rtx_hint).seq):
-        t.rtx_hint = i
-
-
-cdef inline void _forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:
-    """`n` bytes of the record were acknowledged: take them out of what is counted as marked."""
-    if unlikely(k.flags & (REC_SACKED | REC_LOST)):
-        if k.flags & REC_SACKED:
-            t.sacked -= n
-        else:
-            t.lost -= n
+cdef void _keep_for_undo(Tcb* t) noexcept nogil:
+    """The window before an episode that may turn out to be spurious."""
+    t.undo = 1
+    t.prior_cwnd = t.cwnd
+    t.prior_ssthresh = t.ssthresh
+    t.undo_marker = t.snd_una
+    t.undo_retrans = 0
+    t.retrans_stamp = 0
 
 
 cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 5681 §3.2 step 2, without what limited transmit let out beyond the window; RFC 6675 §5 step 4."""
+    """RFC 5681 §3.2 step 2, without what limited transmit let out beyond the window; RFC 6675 §5 step 4; RFC 6937
+    §3 for the count of what may be sent."""
     count(s.counters, tcp_fast_retransmits)
+    _keep_for_undo(t)
     t.flags |= TF_RECOVERY | TF_RTX_NOW
     t.recover = t.snd_nxt
-    t.ssthresh = t.cc.on_loss(s, t, min(t.snd_nxt - t.snd_una, t.cwnd))
+    t.recover_fs = min(t.snd_nxt - t.snd_una, t.cwnd)
+    t.prr_delivered = t.prr_out = 0
+    t.ssthresh = t.cc.on_loss(s, t, t.recover_fs)
     t.cwnd = t.ssthresh
+    t.tlp_end = 0
 
 
 cdef void _leave_recovery(Tcb* t) noexcept nogil:
     """RFC 6582 §3.2 step 3, full acknowledgement."""
     if t.flags & TF_RECOVERY:
         t.cwnd = t.ssthresh
+        if t.reo_persist:         # RFC 8985 §6.2 step 4: the wide window lasts for 16 recoveries
+            t.reo_persist -= 1
+            if t.reo_persist == 0:
+                t.reo_mult = 1
     t.flags &= ~<uint32_t>(TF_RECOVERY | TF_LOSS | TF_RTX_NOW)
     t.dup_acks = 0
+    t.undo = t.frto = 0
     if not t.flags & TF_SACK:
         t.sacked = 0
 
 
+cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
+    """Nothing was lost: back to the window before, and what was marked lost is in flight as it was (RFC 4015)."""
+    cdef uint32_t i = t.rtx_head
+    cdef Packet* k
+    count(s.counters, tcp_undone)
+    while i != NIL and t.lost:
+        k = pkt(s.pool, i)
+        mark_not_lost(s, t, i, k)
+        i = k.qnext
+    t.rtx_hint = NIL
+    t.cwnd = max(t.cwnd, t.prior_cwnd)
+    t.ssthresh = max(t.ssthresh, t.prior_ssthresh)
+    t.flags &= ~<uint32_t>(TF_RECOVERY | TF_LOSS | TF_RTX_NOW)
+    t.undo = t.frto = 0
+    t.dup_acks = 0
+
+
+cdef bint _was_spurious(Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
+    """The ACK answers a segment sent before our first retransmission (Eifel, RFC 3522), or every retransmission was
+    reported as superfluous (RFC 3708)."""
+    if not t.undo:
+        return False
+    if t.flags & TF_TS and seg.opts & OPT_TS and t.retrans_stamp and seg.ts_ecr:
+        if seq_lt(seg.ts_ecr, t.retrans_stamp):
+            return True
+    return info.dsack and t.retrans_stamp and t.undo_retrans == 0
+
+
+# -- the congestion window while recovering (RFC 6937) -----------------------------------------------------
+
+cdef void _proportional(Tcb* t, uint32_t delivered, bint safe) noexcept nogil:
+    """Proportional rate reduction: sending follows delivery, down to ssthresh, and not below it."""
+    cdef uint32_t pipe = tcp_in_flight(t), limit
+    cdef uint64_t due
+    cdef int64_t send
+    t.prr_delivered += delivered
+    if pipe > t.ssthresh:
+        due = (<uint64_t>t.prr_delivered * t.ssthresh + t.recover_fs - 1) // max(t.recover_fs, <uint32_t>1)
+        send = <int64_t>due - t.prr_out
+    else:
+        limit = max(t.prr_delivered - t.prr_out if t.prr_delivered > t.prr_out else 0, delivered)
+        if safe:
+            limit += t.mss
+        send = min(t.ssthresh - pipe, limit)
+    if t.prr_out == 0 and send < t.mss:
+        send = t.mss              # the fast retransmission
+    t.cwnd = pipe + <uint32_t>max(send, <int64_t>0)
+
+
 # -- new acknowledgements ----------------------------------------------------------------------------------
 
-cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, int64_t* resent_at) noexcept nogil:
-    """Free the records below `ack`. The send time of the newest of them, or -1 if that says nothing about the
-    round trip (Karn: RFC 6298 §3); `resent_at` is then the latest time at which one of them was sent."""
+cdef inline void _forget(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t n, AckInfo* info) noexcept nogil:
+    """A record, or its first `n` bytes, is acknowledged: what it says, and its marks."""
+    if unlikely(k.flags & (REC_EVER_RETRANS | REC_SACKED)):
+        info.sent_at = -2         # sent twice, or arrived before what this ACK waited for
+        info.resent_at = max(info.resent_at, k.sent_at)
+    elif info.sent_at > -2:
+        info.sent_at = k.sent_at
+    if likely(not k.flags & REC_SACKED):
+        info.delivered += n
+        info.original |= not k.flags & REC_EVER_RETRANS
+        if unlikely(not k.flags & REC_EVER_RETRANS and t.sacked and seq_lt(k.seq, t.fack)):
+            t.reo_seen = True
+        rack_delivered(s, t, k)
+    forget_marks(t, k, n)
+
+
+cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexcept nogil:
+    """Free the records below `ack`."""
     cdef uint32_t i = t.rtx_head, n, following
     cdef Packet* k
-    cdef int64_t sent_at = -1
-    cdef bint ambiguous = False
     while i != NIL:
         k = pkt(s.pool, i)
         n = rec_space(k)
         if unlikely(seq_gt(k.seq + n, ack)):
             if seq_lt(k.seq, ack):
                 n = ack - k.seq
-                _forget_marks(t, k, n)
+                _forget(s, t, i, k, n, info)
+                info.sent_at = -2
                 pkt_trim_head(s.pool, i, n)
                 k.seq = ack
             break
-        _forget_marks(t, k, n)
-        if unlikely(k.flags & (REC_EVER_RETRANS | REC_SACKED)):
-            ambiguous = True      # sent twice, or arrived before what this ACK waited for
-            resent_at[0] = max(resent_at[0], k.sent_at)
-        sent_at = k.sent_at
+        _forget(s, t, i, k, n, info)
+        if likely(not k.flags & (REC_SACKED | REC_LOST)):
+            sent_remove(s, t, k)
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
         following = k.qnext
         if t.rtx_hint == i:
             t.rtx_hint = following
+        if t.sack_hint == i:
+            t.sack_hint = NIL
         pkt_free(s.pool, i)
         i = following
     t.rtx_head = i
@@ -97,7 +166,6 @@ cdef int64_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, int64_t* resent_at
     else:
         pkt(s.pool, i).qprev = NIL
         t.stalled_since = pkt(s.pool, i).first_sent_at
-    return -1 if ambiguous else sent_at
 
 
 cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at, int64_t resent_at) noexcept nogil:
@@ -122,7 +190,7 @@ cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nog
     t.sacked -= min(t.sacked, acked - min(acked, t.mss))
     if t.rtx_head != NIL:
         pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
-        _mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
+        mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
         t.flags |= TF_RTX_NOW
 
 
@@ -133,11 +201,52 @@ cdef inline void _bound_sacked(Tcb* t) noexcept nogil:
         t.sacked = out - t.lost
 
 
-cdef void _ack_in_recovery(Tcp* s, Tcb* t, Segment* seg, uint32_t acked) noexcept nogil:
-    if seq_geq(seg.ack, t.recover):
-        _leave_recovery(t)
-    elif not t.flags & TF_SACK and t.flags & TF_RECOVERY:
-        _partial_ack_without_sack(s, t, acked)
+cdef void _end_probe(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
+    """RFC 8985 §7.4.2: an ACK that covers the loss probe. A retransmission that was needed was a loss."""
+    if seq_lt(seg.ack, t.tlp_end):
+        return
+    if t.tlp_retrans and not info.dsack and seq_gt(seg.ack, t.tlp_end):
+        count(s.counters, tcp_loss_probe_repairs)
+        t.ssthresh = t.cc.on_loss(s, t, t.cwnd)
+        t.cwnd = t.ssthresh
+    t.tlp_end = 0
+
+
+cdef void _after_timeout(Tcp* s, Tcb* t, AckInfo* info, bint advanced) noexcept nogil:
+    """F-RTO (RFC 5682 §3): what arrived of the first transmission says that the timeout was spurious."""
+    if not t.frto:
+        return
+    if info.original and t.undo:
+        _undo(s, t)
+    elif t.frto == 1 and advanced and t.unsent:
+        t.frto = 2                # new data next, instead of retransmissions
+    else:
+        t.frto = 0
+
+
+cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) noexcept nogil:
+    """What this ACK means for an episode of recovery or loss, and whether one begins."""
+    cdef bint lost
+    if info.dsack:
+        rack_dsack(t)
+    if t.tlp_end:
+        _end_probe(s, t, seg, info)
+    if t.flags & (TF_RECOVERY | TF_LOSS):
+        if advanced and _was_spurious(t, seg, info):
+            _undo(s, t)
+        elif t.flags & TF_LOSS:
+            _after_timeout(s, t, info, advanced)
+    if t.flags & (TF_RECOVERY | TF_LOSS):
+        if seq_geq(seg.ack, t.recover):
+            _leave_recovery(t)
+    if t.flags & TF_SACK:
+        lost = (t.sacked or t.flags & (TF_RECOVERY | TF_LOSS)) and rack_detect(s, t)
+        if lost and not t.flags & (TF_RECOVERY | TF_LOSS):
+            _enter_recovery(s, t)
+        if t.flags & TF_RECOVERY:
+            _proportional(t, info.delivered, advanced and not lost)
+        if lost or info.news:
+            mark_dirty(s, t)
 
 
 cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
@@ -145,12 +254,16 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     cdef uint32_t acked = seg.ack - t.snd_una
     cdef uint32_t in_flight = tcp_in_flight(t)
     cdef uint32_t data = acked
-    cdef bint fin_before = t.flags & TF_FIN_ACKED
-    cdef int64_t resent_at = 0
-    cdef int64_t sent_at = _take_acknowledged(s, t, seg.ack, &resent_at)
+    cdef uint32_t fin_before = t.flags & TF_FIN_ACKED
+    cdef AckInfo info
+    info.delivered = 0
+    info.sent_at = -1
+    info.resent_at = 0
+    info.original = info.dsack = info.news = False
+    _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
-    _measure(s, t, seg, sent_at, resent_at)
+    _measure(s, t, seg, info.sent_at, info.resent_at)
     t.backoff = 0
     t.probes = 0
     if unlikely(t.flags & TF_FIN_ACKED and not fin_before):
@@ -159,88 +272,42 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         t.acked += data
         t.bytes_acked += data
         mark_ready(s, t, EV_ACKED)
-    if unlikely(seg.opts & OPT_SACK and t.flags & TF_SACK):
-        _sack_update(s, t, seg)
-    if likely(not t.flags & (TF_RECOVERY | TF_LOSS)):
-        t.dup_acks = 0
-        if not t.flags & TF_SACK:
-            t.sacked = 0
-        t.cc.on_ack(s, t, acked, in_flight)
-    else:
-        if t.flags & TF_LOSS and not t.flags & TF_RECOVERY:
-            t.cc.on_ack(s, t, acked, in_flight + t.mss)
-        _ack_in_recovery(s, t, seg, acked)
-        if not t.flags & TF_SACK:
-            _bound_sacked(t)
     t.flags &= ~<uint32_t>(TF_CWND_LIMITED | TF_PERSIST)
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
+        t.timer = TM_RTO
     else:
-        t.t_rto = s.now + t.rto
-        wheel_update(s, t, t.t_rto)
+        arm_timer(s, t)
+    if likely(not t.flags & (TF_RECOVERY | TF_LOSS) and not t.sacked and not t.tlp_end and not seg.opts & OPT_SACK):
+        t.dup_acks = 0
+        t.cc.on_ack(s, t, acked, in_flight)
+    else:
+        _ack_with_news(s, t, seg, acked, in_flight, &info)
     if t.unsent or t.lost or t.flags & TF_FIN_WANTED:
         mark_dirty(s, t)
 
 
-# -- duplicate acknowledgements and SACK -------------------------------------------------------------------
-
-cdef bint _mark_sacked(Tcp* s, Tcb* t, SackBlock* b) noexcept nogil:
-    """Mark the records that a block covers; True if any was new."""
-    cdef uint32_t i
-    cdef Packet* k
-    cdef bint news = False
-    if not (seq_lt(b.left, b.right) and seq_geq(b.left, t.snd_una) and seq_leq(b.right, t.snd_nxt)):
-        return False              # old, D-SACK (RFC 2883) or nonsense
-    i = t.rtx_head
-    while i != NIL:
-        k = pkt(s.pool, i)
-        if seq_geq(k.seq, b.right):
-            break
-        if seq_geq(k.seq, b.left) and seq_leq(k.seq + rec_space(k), b.right) and not k.flags & REC_SACKED:
-            if k.flags & REC_LOST:
-                t.lost -= rec_space(k)
-            k.flags = (k.flags | REC_SACKED) & ~<uint32_t>(REC_LOST | REC_RETRANS)
-            t.sacked += rec_space(k)
-            news = True
-        i = k.qnext
-    return news
+cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, uint32_t acked, uint32_t in_flight,
+                         AckInfo* info) noexcept nogil:
+    """An ACK during an episode, or one that carries SACK blocks."""
+    cdef bint open = not t.flags & (TF_RECOVERY | TF_LOSS)
+    cdef bint slow_start = t.flags & TF_LOSS
+    if seg.opts & OPT_SACK and t.flags & TF_SACK:
+        sack_update(s, t, seg, info)
+    if open:
+        t.dup_acks = 0
+        if not t.flags & TF_SACK:
+            t.sacked = 0
+    _episodes(s, t, seg, info, True)
+    if t.flags & TF_RECOVERY and not t.flags & TF_SACK:
+        _partial_ack_without_sack(s, t, acked)
+    elif not t.flags & TF_RECOVERY and (open or slow_start):
+        t.cc.on_ack(s, t, acked, in_flight + (t.mss if slow_start else 0))
+    if not t.flags & TF_SACK:
+        _bound_sacked(t)
 
 
-cdef void _mark_below_sacked(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 6675 §4, IsLost: a record is lost when more than (DupThresh - 1) * SMSS bytes above it are SACKed."""
-    cdef uint32_t i = t.rtx_tail, above = 0, edge
-    cdef Packet* k
-    while i != NIL and above <= (DUP_THRESH - 1) * t.mss:
-        k = pkt(s.pool, i)
-        if k.flags & REC_SACKED:
-            above += rec_space(k)
-        i = k.qprev
-    if above <= (DUP_THRESH - 1) * t.mss or i == NIL:
-        return
-    edge = pkt(s.pool, i).seq + 1
-    while i != NIL and seq_geq(pkt(s.pool, i).seq, t.lost_edge):
-        k = pkt(s.pool, i)
-        if not k.flags & REC_RETRANS:
-            _mark_lost(s, t, i, k)
-        i = k.qprev
-    t.lost_edge = seq_max(edge, t.lost_edge)
-
-
-cdef bint _sack_update(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    """Take the blocks of a segment in; enters recovery when they show loss. True if anything was new."""
-    cdef int i
-    cdef bint news = False
-    for i in range(seg.n_sack):
-        if _mark_sacked(s, t, &seg.sack[i]):
-            news = True
-    if news:
-        t.lost_edge = seq_max(t.lost_edge, t.snd_una)
-        _mark_below_sacked(s, t)
-        if t.lost and not t.flags & (TF_RECOVERY | TF_LOSS):
-            _enter_recovery(s, t)
-        mark_dirty(s, t)
-    return news
-
+# -- duplicate acknowledgements ----------------------------------------------------------------------------
 
 cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §3.2, RFC 3042: each duplicate says that one segment has left the network."""
@@ -250,25 +317,50 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
         t.sacked += t.mss
     if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
         _enter_recovery(s, t)
-        _mark_lost(s, t, t.rtx_head, k)
+        mark_lost(s, t, t.rtx_head, k)
     mark_dirty(s, t)
 
 
 cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """An ACK that repeats `snd_una` while data is in flight."""
+    cdef AckInfo info
     if t.rtx_head == NIL:
         return
     count(s.counters, tcp_duplicate_acks)
     if t.dup_acks < 255:
         t.dup_acks += 1
-    if t.flags & TF_SACK:
-        if seg.opts & OPT_SACK:
-            _sack_update(s, t, seg)
+    if not t.flags & TF_SACK:
+        _duplicate_without_sack(s, t)
         return
-    _duplicate_without_sack(s, t)
+    if seg.opts & OPT_SACK:
+        memset(&info, 0, sizeof(AckInfo))
+        sack_update(s, t, seg, &info)
+        if info.news and t.timer == TM_PROBE:
+            arm_timer(s, t)       # something arrived out of order: detection is RACK's now
+        _episodes(s, t, seg, &info, False)
 
 
-# -- timeout -----------------------------------------------------------------------------------------------
+# -- timers ------------------------------------------------------------------------------------------------
+
+cdef void reordering_timeout(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 8985 §6.3: what was only late has not come."""
+    arm_timer(s, t)
+    t.timer = TM_RTO
+    if rack_detect(s, t):
+        if not t.flags & (TF_RECOVERY | TF_LOSS):
+            _enter_recovery(s, t)
+        if t.flags & TF_RECOVERY:
+            _proportional(t, 0, False)
+        mark_dirty(s, t)
+
+
+cdef void probe_timeout(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 8985 §7.3: the end of what was sent may be lost, and no later segment tells. Send one more."""
+    t.flags |= TF_LOSS_PROBE
+    t.timer = TM_RTO
+    t.t_rto = s.now + rto_backed_off(s, t)
+    mark_dirty(s, t)
+
 
 cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §3.1, RFC 6298 §5.4-5.6: everything not SACKed counts as lost, the window restarts at one
@@ -278,13 +370,19 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint renege = i != NIL and pkt(s.pool, i).flags & REC_SACKED
     count(s.counters, tcp_rto_expired)
     if not t.flags & TF_LOSS or seq_geq(t.snd_una, t.recover):
+        if not t.flags & TF_RECOVERY:
+            _keep_for_undo(t)
         t.ssthresh = t.cc.on_loss(s, t, t.snd_nxt - t.snd_una)
+        t.frto = 1
+    else:
+        t.frto = 0
     t.cc.on_timeout(s, t)
-    t.flags = (t.flags | TF_LOSS | TF_RTX_NOW) & ~<uint32_t>TF_RECOVERY
+    t.flags = (t.flags | TF_LOSS | TF_RTX_NOW) & ~<uint32_t>(TF_RECOVERY | TF_LOSS_PROBE)
     t.recover = t.snd_nxt
-    t.lost_edge = t.snd_una
     t.cwnd = t.mss
     t.dup_acks = 0
+    t.tlp_end = 0
+    t.timer = TM_RTO
     if not t.flags & TF_SACK:
         t.sacked = 0
     while i != NIL:
@@ -292,8 +390,12 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
         if renege and k.flags & REC_SACKED:
             t.sacked -= rec_space(k)
             k.flags &= ~<uint32_t>REC_SACKED
-        _mark_lost(s, t, i, k)
+            sent_append(s, t, i, k)
+        mark_lost(s, t, i, k)
         i = k.qnext
+    if renege:
+        memset(t.sack_cache, 0, sizeof(t.sack_cache))
+        t.fack = t.snd_una
     mark_dirty(s, t)
 
 
@@ -304,7 +406,7 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
     while i != NIL:
         k = pkt(s.pool, i)
         if k.total_len > t.mss:
-            _mark_lost(s, t, i, k)
+            mark_lost(s, t, i, k)
         i = k.qnext
     if not t.flags & TF_SACK:
         _bound_sacked(t)

@@ -2,6 +2,12 @@
 from libc.stdint cimport int64_t
 from iip.tcp.tcb cimport Tcb, Tcp
 
+cdef extern from *:
+    """
+    #define IIP_MIN_RTT_WINDOW 300000000000LL
+    """
+    const int64_t MIN_RTT_WINDOW "IIP_MIN_RTT_WINDOW"   # ns that a minimum counts (RFC 8985 §5.2 leaves it open)
+
 
 cdef inline void rtt_sample(Tcp* s, Tcb* t, int64_t rtt) noexcept nogil:
     """RFC 6298 §2, with the lower bound on the variance term rather than on the sum, so that a long path keeps
@@ -9,6 +15,9 @@ cdef inline void rtt_sample(Tcp* s, Tcb* t, int64_t rtt) noexcept nogil:
     cdef int64_t delta
     if rtt < 0:
         return
+    if rtt <= t.min_rtt or t.min_rtt == 0 or s.now - t.min_rtt_at > MIN_RTT_WINDOW:
+        t.min_rtt = max(rtt, <int64_t>1)
+        t.min_rtt_at = s.now
     if t.srtt == 0:
         t.srtt = max(rtt, <int64_t>1)
         t.rttvar = rtt >> 1

@@ -1,9 +1,10 @@
 """The transmission control block: everything a connection is, and what all connections of a stack share."""
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.memory.pool cimport NIL, Packet, Pool
 from iip.memory.slab cimport Slab
 from iip.net.state cimport Net
 from iip.net.types cimport Flow
+from iip.wire.tcp cimport SackBlock
 
 cdef enum TcpState:
     CLOSED = 0
@@ -50,7 +51,14 @@ cdef enum:
     TF_IN_TABLE = 0x08000000
     TF_CORK = 0x10000000          # the application sends more: hold back short segments
     TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
+    TF_LOSS_PROBE = 0x80000000u   # tail loss probe to send (RFC 8985 §7)
     TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
+
+cdef enum:
+    # Tcb.timer
+    TM_RTO = 0
+    TM_REORDER = 1                # RACK waits for reordered segments
+    TM_PROBE = 2                  # tail loss probe
 
 cdef enum:
     # Tcb.events, delivered in this order
@@ -132,7 +140,33 @@ cdef struct Tcb:
     uint32_t wheel_slot
     # recovery
     uint32_t recover              # RFC 6582
-    uint32_t lost_edge            # records below it were examined for loss
+    uint32_t sent_head            # records neither SACKed nor lost, in the order they were sent last
+    uint32_t sent_tail
+    uint32_t sack_hint            # a record near the latest SACK block, or NIL
+    uint32_t fack                 # right edge of the highest SACK block
+    uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
+    int64_t rack_xmit             # when it was sent,
+    int64_t rack_rtt              # and its round-trip time
+    int64_t min_rtt
+    int64_t min_rtt_at
+    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
+    uint8_t reo_seen              # reordering was seen
+    uint8_t reo_mult              # quarters of min_rtt that the reordering window has
+    uint8_t reo_persist           # recoveries until it is narrow again
+    uint8_t timer                 # what t_rto is for: TM_*
+    uint32_t tlp_end              # 0: no loss probe is out
+    uint8_t tlp_retrans           # it was a retransmission
+    uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
+    uint8_t undo                  # the window before this episode is kept: it may have been spurious
+    uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
+    int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
+    uint32_t undo_marker          # snd_una when the episode began
+    uint32_t prior_cwnd
+    uint32_t prior_ssthresh
+    uint32_t prr_delivered        # RFC 6937: bytes delivered and sent in this recovery,
+    uint32_t prr_out
+    uint32_t recover_fs           # and in flight when it began
+    SackBlock sack_cache[4]       # blocks of the previous ACK
     uint32_t ooo_head             # out-of-order segments, in sequence order
     uint32_t ooo_tail
     uint32_t n_ooo
@@ -204,7 +238,7 @@ cdef struct TcpConf:
 
 
 cdef enum:
-    TCB_STRIDE = 512              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    TCB_STRIDE = 704              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
-from iip.tcp.recovery cimport retransmission_timeout
+from iip.tcp.recovery cimport probe_timeout, reordering_timeout, retransmission_timeout
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport earliest_deadline, wheel_file, wheel_next, wheel_pop
@@ -72,6 +72,10 @@ cdef void _rto_timer(Tcp* s, Tcb* t) noexcept nogil:
         t.t_rto = TIMER_OFF
     elif _user_timeout(s, t):
         pass
+    elif t.timer == TM_REORDER:
+        reordering_timeout(s, t)
+    elif t.timer == TM_PROBE:
+        probe_timeout(s, t)
     elif t.backoff >= s.conf.retries:
         _time_out(s, t)
     else:

@@ -113,12 +113,13 @@ class Peer:
     def syn(self, options=b"", **fields):
         self.send(SYN, options=options, **fields)
 
-    def connect(self, options=b"", **fields):
-        """Passive open: the three-way handshake. Returns the SYN-ACK."""
+    def connect(self, options=b"", rtt=0.0, **fields):
+        """Passive open: the three-way handshake, which takes `rtt` seconds. Returns the SYN-ACK."""
         self.wire.engine.tcp_listen(self.local_port)
         self.syn(options, **fields)
         answer = self.expect(SYN | ACK)
         self.ts = answer.options.timestamps is not None
+        self.wire.advance(rtt)
         self.send(ACK)
         self.expect_nothing()
         return answer

@@ -2,20 +2,24 @@
 import pytest
 
 from tests.harness.packets import ACK, FIN, opt_mss, opt_sack, opt_sack_permitted, opt_timestamps
+from tests.harness.peer import Peer
 from tests.harness.states import ESTABLISHED, enter
 
 MSS = 1000
 
 
-def sender(wire, n=10, options=b"", **kwargs):
-    """An established connection with `n` segments in flight; the peer, and the first sequence number."""
-    peer = enter(wire, ESTABLISHED, options=opt_mss(MSS) + options)
+def sender(wire, n=10, options=b"", rtt=0.0):
+    """An established connection with `n` segments in flight for `rtt` seconds; the peer, and the first sequence number."""
+    peer = Peer(wire)
+    peer.connect(opt_mss(MSS) + options, rtt)
+    wire.handler.take()
+    wire.mark()
     start = peer.rcv
     peer.conn.send(b"".join(bytes([i]) * MSS for i in range(n)))
     wire.run()
     for i in range(min(n, 10)):
         peer.expect(ACK, data=bytes([i]) * MSS)
-    peer.expect_nothing()
+    peer.expect_nothing(rtt)
     return peer, start
 
 
@@ -72,7 +76,7 @@ def test_limited_transmit(wire, dups):
 
 
 def test_limited_transmit_with_sack(wire):
-    peer, start = sender(wire, 20, opt_sack_permitted())
+    peer, start = sender(wire, 20, opt_sack_permitted(), 0.1)
     for i in range(2):
         peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + (2 + i) * MSS)))
         peer.expect(ACK, data=bytes([10 + i]) * MSS)
@@ -161,7 +165,7 @@ def test_duplicates_after_recovery_do_not_start_another(wire):
 
 def test_sack_holes(wire):
     """RFC 6675: exactly the holes are sent again."""
-    peer, start = sender(wire, 10, opt_sack_permitted())
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
     block = (start + MSS, start + 2 * MSS)
     peer.send(ACK, ack=start, options=opt_sack(block))
     peer.send(ACK, ack=start, options=opt_sack((start + 3 * MSS, start + 4 * MSS), block))
@@ -225,10 +229,63 @@ def test_timeout_twice_halves_once(wire):
     peer.send(ACK)
 
 
-def test_timeout_keeps_what_was_sacked(wire):
-    peer, start = sender(wire, 10, opt_sack_permitted())
+def test_reordering_window(wire):
+    """RFC 8985 §6.2: what was overtaken has a quarter of the round trip to arrive."""
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
     peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 3 * MSS)))
-    peer.expect(ACK, seq=start, size=MSS, after=wire.row["rto"] / 1e9)
+    peer.expect(ACK, seq=start, size=MSS, after=0.025)
+    peer.expect_nothing()
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 5 * MSS)))
+    peer.expect_nothing()         # RFC 6937: half as much leaves as arrives
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 7 * MSS)))
+    peer.expect(ACK, seq=start + MSS, size=MSS)
+    peer.expect_nothing()
+    peer.send(ACK)
+
+
+def test_late_is_not_lost(wire):
+    """What arrives within the reordering window is not sent again."""
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 3 * MSS)))
+    peer.expect_nothing(0.02)
+    peer.send(ACK, ack=start + 3 * MSS)
+    peer.expect_nothing(0.05)
+    assert wire.row["cwnd"] >= 10 * MSS
+    peer.send(ACK)
+
+
+def test_tail_loss_probe(wire):
+    """RFC 8985 §7: when the end was lost, its last segment is sent again after two round trips."""
+    peer, start = sender(wire, 4, opt_sack_permitted(), 0.05)
+    peer.expect(ACK, seq=start + 3 * MSS, data=bytes([3]) * MSS, after=0.052)
+    peer.expect_nothing(0.05)
+    assert wire.counted()["tcp_loss_probes"] == 1
+    peer.send(ACK, ack=start + 2 * MSS, options=opt_sack((start + 3 * MSS, start + 4 * MSS)))
+    peer.expect(ACK, seq=start + 2 * MSS, data=bytes([2]) * MSS)
+    peer.send(ACK)
+    peer.expect_nothing(5)
+    assert wire.counted().get("tcp_rto_expired") is None
+
+
+def test_spurious_recovery_is_undone(wire):
+    """RFC 3522: the ACK of a segment sent before the retransmission gives the window back."""
+    peer, start = sender(wire, 10, opt_sack_permitted() + opt_timestamps(7, 0) + opt_mss(MSS + 12), 0.1)
+    before, echo = wire.row["cwnd"], peer.ts_echo
+    peer.send(ACK, ack=start, options=opt_sack((start + 3 * MSS, start + 9 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS)
+    assert wire.row["ssthresh"] < before
+    wire.sent.clear()             # what else PRR lets out
+    wire.advance(0.01)
+    peer.send(ACK, tsecr=echo)
+    assert wire.row["cwnd"] >= before and wire.counted()["tcp_undone"] == 1
+
+
+def test_timeout_keeps_what_was_sacked(wire):
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 3 * MSS)))
+    wire.advance(0.03)
+    wire.sent.clear()
+    peer.expect(ACK, seq=start, size=MSS, after=wire.row["rto"] / 1e9 - 0.005)
     peer.send(ACK, ack=start + MSS)
     peer.expect(ACK, seq=start + MSS, data=bytes([1]) * MSS)
     peer.expect(ACK, seq=start + 3 * MSS, data=bytes([3]) * MSS)
@@ -238,8 +295,9 @@ def test_timeout_keeps_what_was_sacked(wire):
 
 def test_reneging(wire):
     """RFC 2018 §8: SACKed and yet missing: after a timeout it is sent again."""
-    peer, start = sender(wire, 3, opt_sack_permitted())
+    peer, start = sender(wire, 3, opt_sack_permitted(), 0.1)
     peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + 3 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS, after=0.025)
     peer.expect(ACK, seq=start, size=MSS, after=wire.row["rto"] / 1e9)
     peer.send(ACK, ack=start + MSS)
     rto = wire.row["rto"] / 1e9

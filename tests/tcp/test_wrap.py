@@ -28,13 +28,14 @@ def test_sending_with_loss(make, distance, sack):
     """Ten segments, of which the first and the sixth are lost."""
     wire = before_the_wrap(make, distance)
     peer = Peer(wire)
-    answer = peer.connect(opt_mss(MSS) + (opt_sack_permitted() if sack else b""))
+    answer = peer.connect(opt_mss(MSS) + (opt_sack_permitted() if sack else b""), 0.1)
     assert answer.seq == (WRAP - distance) & M32
     start = peer.rcv
     peer.conn.send(b"".join(bytes([i]) * MSS for i in range(10)))
     wire.run()
     for i in range(10):
         peer.expect(ACK, data=bytes([i]) * MSS)
+    peer.expect_nothing(0.1)
     blocks = []
     for i in (1, 2, 3, 4, 6, 7, 8, 9):
         if blocks and blocks[0][1] == start + i * MSS:

@@ -1,0 +1,95 @@
+"""Loss detection by time: see rack.pxd."""
+from libc.stdint cimport int64_t, uint32_t
+from iip.memory.pool cimport NIL, Packet, pkt
+from iip.tcp.rtt cimport rto_backed_off
+from iip.tcp.scoreboard cimport mark_lost
+from iip.tcp.tcb cimport *
+from iip.tcp.wheel cimport wheel_update
+from iip.wire.seq cimport seq_geq, seq_gt
+
+cdef enum:
+    DUP_THRESH = 3
+
+cdef int64_t PROBE_FLOOR = 2000000          # ns: the shortest wait for a loss probe
+cdef int64_t PEER_ACK_DELAY = 200000000     # ns: RFC 8985 §7.2, TLP.max_ack_delay
+cdef int64_t FIRST_PROBE = 1000000000       # without an estimate of the round trip
+
+
+cdef int64_t _reordering_window(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 8985 §6.2 step 4: none until reordering was seen, if three segments were SACKed or loss is certain."""
+    if not t.reo_seen and (t.flags & (TF_RECOVERY | TF_LOSS) or t.sacked >= DUP_THRESH * t.mss):
+        return 0
+    return min(t.reo_mult * (t.min_rtt >> 2), t.srtt)
+
+
+cdef bint rack_detect(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 8985 §6.2 step 5: mark what was sent before the latest arrival, by more than the reordering window, as
+    lost; wait for what may only be late. True if anything was marked."""
+    cdef int64_t window = _reordering_window(s, t), left
+    cdef uint32_t i = t.sent_head, following
+    cdef Packet* k
+    cdef bint lost = False
+    if t.rack_xmit == 0:
+        return False
+    while i != NIL:
+        k = pkt(s.pool, i)
+        following = k.tnext
+        if k.sent_at > t.rack_xmit or (k.sent_at == t.rack_xmit and seq_geq(k.seq + rec_space(k), t.rack_end)):
+            break
+        left = k.sent_at + t.rack_rtt + window - s.now
+        if left > 0:
+            t.timer = TM_REORDER
+            t.t_rto = s.now + left
+            wheel_update(s, t, t.t_rto)
+            break
+        mark_lost(s, t, i, k)
+        lost = True
+        i = following
+    return lost
+
+
+cdef void rack_dsack(Tcb* t) noexcept nogil:
+    """A D-SACK: something was sent again for nothing. A wider reordering window, once per round trip."""
+    if seq_gt(t.snd_una, t.reo_round):
+        t.reo_round = t.snd_nxt
+        if t.reo_mult < 64:
+            t.reo_mult += 1
+        t.reo_persist = 16
+    t.reo_seen = True
+
+
+cdef inline bint _may_probe(Tcb* t) noexcept nogil:
+    """RFC 8985 §7.2: with SACK, while nothing is known to be missing, and one probe at a time."""
+    return (t.flags & TF_SACK and not t.flags & (TF_RECOVERY | TF_LOSS) and not t.sacked and not t.tlp_end
+            and not t.backoff)
+
+
+cdef inline int64_t _probe_wait(Tcb* t) noexcept nogil:
+    if t.srtt == 0:
+        return FIRST_PROBE
+    return 2 * t.srtt + (PEER_ACK_DELAY if t.snd_nxt - t.snd_una <= t.mss else PROBE_FLOOR)
+
+
+cdef void arm_timer(Tcp* s, Tcb* t) noexcept nogil:
+    """After an acknowledgement: the retransmission timer, or a loss probe before it."""
+    cdef int64_t wait = rto_backed_off(s, t), probe
+    t.timer = TM_RTO
+    if _may_probe(t):
+        probe = _probe_wait(t)
+        if probe < wait:
+            t.timer = TM_PROBE
+            wait = probe
+    t.t_rto = s.now + wait
+    wheel_update(s, t, t.t_rto)
+
+
+cdef void arm_after_sending(Tcp* s, Tcb* t) noexcept nogil:
+    """After new data: the probe is for the new end. The retransmission timer goes on as it was (RFC 6298 §5.1)."""
+    cdef int64_t at
+    if t.timer == TM_REORDER or not _may_probe(t):
+        return
+    at = s.now + _probe_wait(t)
+    if t.timer == TM_PROBE or at < t.t_rto:
+        t.timer = TM_PROBE
+        t.t_rto = at
+        wheel_update(s, t, at)

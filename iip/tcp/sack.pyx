@@ -1,0 +1,100 @@
+"""SACK blocks: see sack.pxd.
+
+What an earlier ACK said is not looked at again, and a search begins near the last one: blocks as they come
+from an honest peer cost as many steps as there is news. From any other the steps are bounded.
+"""
+from libc.stdint cimport uint32_t
+from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
+from iip.tcp.rack cimport rack_delivered
+from iip.tcp.scoreboard cimport mark_sacked
+from iip.tcp.tcb cimport rec_space
+from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
+from iip.wire.tcp cimport SackBlock
+
+cdef enum:
+    MAX_STEPS = 2048              # records looked at for one ACK
+
+
+cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
+    """The first record that does not begin before `seq`; NIL: none, or too far away."""
+    cdef uint32_t i = t.rtx_head
+    if t.sack_hint != NIL and seq_geq(seq, pkt(s.pool, t.sack_hint).seq):
+        i = t.sack_hint
+    elif t.rtx_tail != NIL and seq_gt(seq, pkt(s.pool, t.rtx_tail).seq):
+        return NIL
+    while i != NIL and seq_lt(pkt(s.pool, i).seq, seq):
+        if steps[0] == 0:
+            return NIL
+        steps[0] -= 1
+        i = pkt(s.pool, i).qnext
+    return i
+
+
+cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
+    """Mark the records that lie in [left, right)."""
+    cdef uint32_t i = _find(s, t, left, steps), end
+    cdef Packet* k
+    while i != NIL and steps[0]:
+        steps[0] -= 1
+        k = pkt(s.pool, i)
+        end = k.seq + rec_space(k)
+        if seq_gt(end, right):
+            break
+        if not k.flags & REC_SACKED:
+            if not k.flags & REC_EVER_RETRANS:
+                info.original = True
+                if seq_lt(end, t.fack):
+                    t.reo_seen = True     # RFC 8985 §6.2 step 3: it was overtaken
+            rack_delivered(s, t, k)
+            mark_sacked(s, t, k)
+            info.delivered += rec_space(k)
+            info.news = True
+        t.sack_hint = i
+        i = k.qnext
+
+
+cdef void _news_of(Tcp* s, Tcb* t, SackBlock* b, AckInfo* info, int* steps) noexcept nogil:
+    """The part of a block that the previous ACK did not report."""
+    cdef uint32_t left = b.left, right = b.right
+    cdef int i
+    for i in range(4):
+        if t.sack_cache[i].left == t.sack_cache[i].right:
+            continue
+        if seq_leq(t.sack_cache[i].left, left) and seq_gt(t.sack_cache[i].right, left):
+            left = t.sack_cache[i].right
+        elif seq_lt(t.sack_cache[i].left, right) and seq_geq(t.sack_cache[i].right, right):
+            right = t.sack_cache[i].left
+    if seq_lt(left, right):
+        _mark(s, t, left, right, info, steps)
+
+
+cdef bint _is_dsack(Segment* seg) noexcept nogil:
+    """RFC 2883 §4: the first block reports what had arrived before."""
+    cdef SackBlock* a = &seg.sack[0]
+    if seq_leq(a.right, seg.ack):
+        return True
+    return seg.n_sack > 1 and seq_geq(a.left, seg.sack[1].left) and seq_leq(a.right, seg.sack[1].right)
+
+
+cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
+    """Take the blocks of a segment in, after its acknowledgement number."""
+    cdef int i, steps = MAX_STEPS, first = 0
+    cdef SackBlock* b
+    if seg.n_sack and _is_dsack(seg):
+        first = 1
+        info.dsack = True
+        if t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker):
+            t.undo_retrans -= 1
+    for i in range(first, seg.n_sack):
+        b = &seg.sack[i]
+        if not (seq_lt(b.left, b.right) and seq_gt(b.right, t.snd_una) and seq_leq(b.right, t.snd_nxt)):
+            b.right = b.left          # old, or nonsense
+            continue
+        _news_of(s, t, b, info, &steps)
+    for i in range(4):
+        if first <= i < seg.n_sack:
+            if seq_gt(seg.sack[i].right, t.fack):
+                t.fack = seg.sack[i].right
+            t.sack_cache[i] = seg.sack[i]
+        else:
+            t.sack_cache[i].left = t.sack_cache[i].right = 0

@@ -1,0 +1,76 @@
+"""Marks on the records in flight, and the list of those whose fate is open, in the order they were sent last.
+
+A record is on that list unless it is SACKed or lost; a retransmission puts it at the end again.
+"""
+from libc.stdint cimport int64_t, uint32_t
+from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
+from iip.tcp.tcb cimport Tcb, Tcp, rec_space
+from iip.wire.bytes cimport unlikely
+from iip.wire.seq cimport seq_lt
+
+
+cdef struct AckInfo:
+    # what one ACK told
+    uint32_t delivered            # bytes that are now known to have arrived
+    int64_t sent_at               # of the newest acknowledged record, -1 if that says nothing (Karn)
+    int64_t resent_at             # then: the latest time at which one of them was sent
+    bint original                 # something arrived that was never retransmitted
+    bint dsack
+    bint news                     # SACK blocks marked something
+
+
+cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    k.tnext = NIL
+    k.tprev = t.sent_tail
+    if t.sent_tail == NIL:
+        t.sent_head = i
+    else:
+        pkt(s.pool, t.sent_tail).tnext = i
+    t.sent_tail = i
+
+
+cdef inline void sent_remove(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
+    if k.tprev == NIL:
+        t.sent_head = k.tnext
+    else:
+        pkt(s.pool, k.tprev).tnext = k.tnext
+    if k.tnext == NIL:
+        t.sent_tail = k.tprev
+    else:
+        pkt(s.pool, k.tnext).tprev = k.tprev
+
+
+cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    if k.flags & (REC_LOST | REC_SACKED):
+        return
+    sent_remove(s, t, k)
+    k.flags = (k.flags | REC_LOST) & ~<uint32_t>REC_RETRANS
+    t.lost += rec_space(k)
+    if t.rtx_hint == NIL or seq_lt(k.seq, pkt(s.pool, t.rtx_hint).seq):
+        t.rtx_hint = i
+
+
+cdef inline void mark_sacked(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
+    if k.flags & REC_LOST:
+        t.lost -= rec_space(k)
+    else:
+        sent_remove(s, t, k)
+    k.flags = (k.flags | REC_SACKED) & ~<uint32_t>(REC_LOST | REC_RETRANS)
+    t.sacked += rec_space(k)
+
+
+cdef inline void forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:
+    """`n` bytes of the record were acknowledged: take them out of what is counted as marked."""
+    if unlikely(k.flags & (REC_SACKED | REC_LOST)):
+        if k.flags & REC_SACKED:
+            t.sacked -= n
+        else:
+            t.lost -= n
+
+
+cdef inline void mark_not_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    """It was thought lost too early: it is in flight, as it was."""
+    if k.flags & REC_LOST:
+        k.flags &= ~<uint32_t>REC_LOST
+        t.lost -= rec_space(k)
+        sent_append(s, t, i, k)
