@@ -9,6 +9,7 @@ from iip.errors import ConfigError, ConnectionGone, DriverError, Exhausted, IipE
 from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn  # noqa: E402
 from iip.facade import Engine  # noqa: E402
 from iip.handler import Handler  # noqa: E402
+from iip.info import TcpInfo  # noqa: E402
 from iip.memory.pool import PacketPool  # noqa: E402
 from iip.payload import Payload  # noqa: E402
 from iip.stats import Stats  # noqa: E402
@@ -17,5 +18,5 @@ __version__ = "0.1.0"
 __all__ = [
     "ArpReply", "Config", "ConfigError", "Conflict", "Connection", "ConnectionGone", "Datagram", "DriverError",
     "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
-    "Stats", "Syn",
+    "Stats", "Syn", "TcpInfo",
 ]

@@ -8,10 +8,13 @@ from iip.address cimport addr_object
 from iip.memory.pool cimport pkt_free, pool_views_low
 from iip.tcp.conn cimport mark_dirty
 from iip.tcp.tcb cimport *
+from iip.tcp.info cimport tcp_info
 from iip.tcp.user cimport (
-    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room, user_shutdown, user_starved)
+    user_abort, user_close, user_consume, user_keepalive, user_send, user_send_packet, user_send_room,
+    user_shutdown, user_starved)
 
 from iip.errors import ConnectionGone
+from iip.info import TcpInfo
 
 
 class State(IntEnum):
@@ -179,6 +182,38 @@ cdef class Connection:
         cdef Tcb* t = self.tcb()
         t.flags = t.flags | TF_CORK if on else t.flags & ~<uint32_t>TF_CORK
         mark_dirty(self.engine.tcp, t)
+
+    @property
+    def keepalive(self):
+        """True: probe the peer when the connection was idle for `Config.keepalive` seconds."""
+        return bool(self.tcb().flags & TF_KEEPALIVE)
+
+    @keepalive.setter
+    def keepalive(self, on):
+        user_keepalive(self.engine.tcp, self.tcb(), bool(on))
+
+    @property
+    def send_buffer(self):
+        """Limit of what is queued and unacknowledged, bytes."""
+        return self.tcb().snd_buf
+
+    @send_buffer.setter
+    def send_buffer(self, n):
+        self.tcb().snd_buf = max(1, min(n, 1 << 30))
+
+    @property
+    def receive_buffer(self):
+        """Limit of what was delivered and not consumed plus the window offered, bytes. What was offered is not
+        taken back."""
+        return self.tcb().rcv_buf
+
+    @receive_buffer.setter
+    def receive_buffer(self, n):
+        self.tcb().rcv_buf = max(1, min(n, <int64_t>65535 << self.tcb().rcv_wscale))
+
+    def info(self):
+        """`iip.TcpInfo`: the state in the names and units of Linux's tcp_info."""
+        return TcpInfo(**tcp_info(self.engine.tcp, self.tcb()))
 
     @property
     def local(self):

@@ -53,7 +53,7 @@ cdef class NativeHandler:
 
 cdef class Engine:
     cdef readonly PacketPool pool
-    cdef readonly object config
+    cdef public object config
     cdef readonly Driver driver
     cdef NativeHandler native
     cdef Net* net                          # their layout is nobody's business outside

@@ -15,6 +15,7 @@ from iip.net.route cimport net_route
 from iip.net.types cimport Addr, Flow
 from iip.net.udp cimport udp_bind, udp_send, udp_unbind
 from iip.tcp.inspect cimport tcp_snapshot
+from iip.tcp.setup cimport tcp_configure
 from iip.tcp.tcb cimport CLOSED, TIME_WAIT, Tcb, tcb
 from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROUTE, user_abort
 from iip.verdict cimport count, ip_no_route, ip_too_big, ok
@@ -22,6 +23,13 @@ from iip.verdict cimport count, ip_no_route, ip_too_big, ok
 from iip.errors import ConfigError, Exhausted, IipError
 from iip.stats import NAMES, Stats
 from iip.verdict import Verdict
+
+
+_CHANGEABLE = frozenset({
+    "send_buffer", "receive_buffer", "out_of_order", "max_half_open", "mss", "window_scale", "sack", "timestamps", "rto_min",
+    "rto_max", "rto_initial", "syn_retries", "synack_retries", "retries", "delayed_ack", "time_wait", "fin_wait2",
+    "keepalive", "keepalive_interval", "keepalive_probes", "user_timeout", "nagle", "initial_window", "congestion",
+    "copy_threshold", "ports"})
 
 
 @cython.no_gc_clear
@@ -138,6 +146,17 @@ cdef class Engine(CoreEngine):
         `iip.tcp.inspect.ROW` describes the fields."""
         self._open()
         return tcp_snapshot(self.tcp)
+
+    def reconfigure(self, **changes):
+        """Change TCP settings of the running engine: timers, retries, what new connections offer and start with.
+        Connections that exist keep their buffers and what was negotiated. Raises ConfigError for other settings."""
+        self._open()
+        for name in changes:
+            if name not in _CHANGEABLE:
+                raise ConfigError(f"{name}: cannot be changed at a running engine; make a new one")
+        config = self.config.replace(**changes)
+        tcp_configure(&self.tcp.conf, config)
+        self.config = config
 
     @property
     def n_connections(self):

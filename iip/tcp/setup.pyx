@@ -14,7 +14,8 @@ cdef int64_t _ns(seconds):
     return <int64_t>round(seconds * 1_000_000_000)
 
 
-cdef int _configure(TcpConf* c, object config) except -1:
+cdef int tcp_configure(TcpConf* c, object config) except -1:
+    """Take the settings over; at a running stack connections that exist keep their buffers."""
     c.rto_min = _ns(config.rto_min)
     c.rto_max = _ns(config.rto_max)
     c.rto_initial = _ns(config.rto_initial)
@@ -51,7 +52,7 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     if sizeof(Tcb) > TCB_STRIDE:
         raise SystemError(f"a connection takes {sizeof(Tcb)} bytes, more than TCB_STRIDE")
     memset(s, 0, sizeof(Tcp))
-    _configure(&s.conf, config)
+    tcp_configure(&s.conf, config)
     s.net = net
     s.pool = net.pool
     s.counters = net.counters

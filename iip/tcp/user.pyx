@@ -233,3 +233,14 @@ cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil:
     if t.state != TIME_WAIT and t.state != SYN_SENT:
         t.flags |= TF_SEND_RST
     conn_close(s, t, CLOSE_ABORTED)
+
+
+cdef void user_keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil:
+    """Probe the peer of an idle connection (RFC 9293 §3.8.4), or do not."""
+    if not on:
+        t.flags &= ~<uint32_t>TF_KEEPALIVE
+        return
+    t.flags |= TF_KEEPALIVE
+    if t.state >= ESTABLISHED and t.state != TIME_WAIT and s.conf.keepalive:
+        t.t_idle = max(t.last_rx + s.conf.keepalive, s.now)
+        wheel_update(s, t, t.t_idle)
