@@ -15,7 +15,8 @@ def two_flows(queue):
         sim.run(until=10)
         rates = [flow.goodput(5, 10) / 1e6 for flow in flows]
         rtt = flows[0].trace["srtt"][-100:].mean() * 1e3
-        print(f"  goodput {rates[0]:.1f} and {rates[1]:.1f} Mbit/s, Jain's index {jain(rates):.3f}, round trip {rtt:.0f} ms")
+        print(f"  goodput {rates[0]:.1f} and {rates[1]:.1f} Mbit/s, Jain's index {jain(rates):.3f}, "
+              f"round trip {rtt:.0f} ms")
 
 
 class Ask(iip.Handler):
