@@ -22,6 +22,7 @@ from iip.tcp.user cimport (
     user_shutdown)
 from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
+from iip.wire.ethernet cimport ETH_HLEN
 
 from iip.errors import ConfigError
 
@@ -93,6 +94,9 @@ cdef class Engine:
         self.driver = driver
         self.pool = pool
         self.burst = config.burst
+        cell = pool.packet_size - pool.headroom
+        # a packet must always be able to come in, or no acknowledgement frees anything
+        pool.c.reserve = max(pool.c.reserve, min(pool.c.n_direct >> 2, (config.mtu + ETH_HLEN + cell - 1) // cell + 1))
         self._allocate(config, seed & 0xFFFFFFFFFFFFFFFF)
         driver.attach(pool)
 

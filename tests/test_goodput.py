@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness.netns import netns  # noqa: F401
 
+pytestmark = pytest.mark.packaging      # needs bench/, which a tree of tests alone does not have
 SCRIPT = Path(__file__).parent.parent / "bench" / "goodput.py"
 
 

@@ -82,6 +82,7 @@ cdef struct Pool:
     uint32_t n_indirect
     uint32_t cell_size
     uint32_t headroom
+    uint32_t reserve              # cells that new data leaves alone: a sixteenth, or a received packet's worth
     uint8_t* arena
     uint64_t exhausted            # failed allocations
     uint32_t released             # external owners whose last reference went, linked by qnext
@@ -138,9 +139,14 @@ cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
 
 
 cdef inline bint pool_low(Pool* pool) noexcept nogil:
-    """Less than an eighth is free: what is left is for acknowledgements, retransmissions and the segments that
+    """Little is free (an eighth of a usual pool): it is for acknowledgements, retransmissions and the segments that
     fill gaps, without which nothing would ever be freed."""
-    return pool.n_free_direct <= pool.n_direct >> 3
+    return pool.n_free_direct <= 2 * pool.reserve
+
+
+cdef inline bint pool_very_low(Pool* pool) noexcept nogil:
+    """Even less is free: it is for retransmissions, acknowledgements and what comes in alone."""
+    return pool.n_free_direct <= pool.reserve or pool.n_free_indirect <= pool.n_indirect >> 4
 
 
 cdef inline bint pool_views_low(Pool* pool, uint32_t need) noexcept nogil:

@@ -180,6 +180,7 @@ cdef class PacketPool:
         self.c.n_indirect = views
         self.c.cell_size = packet_size
         self.c.headroom = headroom
+        self.c.reserve = packets >> 4
         self.c.released = NIL
         n_desc = packets + views
         self._tables = calloc(1, n_desc * (sizeof(Packet) + 4) + 64)

@@ -6,7 +6,7 @@ up the oldest datagram makes room. Overlapping or contradictory fragments condem
 still to come of it (RFC 5722, here for both versions).
 """
 from libc.stdint cimport uint64_t
-from iip.memory.pool cimport NIL, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_chain_len, pkt_free
+from iip.memory.pool cimport NIL, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_chain_len, pkt_free, pool_low
 from iip.net.link cimport chain_after
 from iip.net.state cimport AK_OWN, AddrSlot, Datagram, addr_find
 from iip.net.types cimport PROTO_TCP, addr_eq
@@ -162,8 +162,8 @@ cdef int reassembly_add(Net* net, IpRx* rx, uint32_t ident, uint32_t at, bint mo
 
 
 cdef bint _make_room(Net* net, uint32_t d_i, uint32_t cost) noexcept nogil:
-    """Within the bound on memory, at the cost of older datagrams; and never the last eighth of the pool."""
-    if net.pool.n_free_direct < net.pool.n_direct >> 3:
+    """Within the bound on memory, at the cost of older datagrams; and never the last of the pool."""
+    if pool_low(net.pool):
         return False
     while net.reassembly_held + cost > net.reassembly_max:
         if net.datagram_oldest == d_i:

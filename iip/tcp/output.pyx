@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt,
-    pkt_slice, pool_low, pool_views_low)
+    pkt_slice, pool_low, pool_very_low, pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
@@ -173,7 +173,7 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         if net_tx_room(s.net) == 0:
             count(s.counters, tx_queue_full)
             return False
-        rec = record_cut(s, t, n)
+        rec = NIL if unlikely(pool_very_low(s.pool)) else record_cut(s, t, n)
         if rec == NIL:
             count(s.counters, tx_no_buffer)
             return False
@@ -280,22 +280,20 @@ cdef void _restart_after_idle(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
-    """A connection in a synchronized state. False when it has to come back."""
+    """A connection in a synchronized state. False when it has to come back. An ACK that is owed leaves even when
+    there is no memory for data: it lets the peer free some."""
     cdef uint32_t before
-    cdef bint done
-    if unlikely(t.flags & TF_LOSS_PROBE) and not _send_loss_probe(s, t):
-        return False
-    if t.lost and t.frto != 2 and not _retransmit_lost(s, t):
-        return False
-    if t.unsent or t.flags & TF_FIN_WANTED:
+    cdef bint done = not unlikely(t.flags & TF_LOSS_PROBE) or _send_loss_probe(s, t)
+    if likely(done) and t.lost and t.frto != 2:
+        done = _retransmit_lost(s, t)
+    if likely(done) and (t.unsent or t.flags & TF_FIN_WANTED):
         _restart_after_idle(s, t)
         before = t.snd_nxt
         done = _send_new(s, t)
         if t.snd_nxt != before:
             arm_after_sending(s, t)
-        if not done:
-            return False
-        _start_persist(s, t)
+        if likely(done):
+            _start_persist(s, t)
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
         mark_ready(s, t, EV_ACKED)
@@ -304,7 +302,7 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         if t.snd_nxt == t.snd_una and not send_control(s, t, t.snd_una - 1, TH_ACK):
             return False
         t.flags &= ~<uint32_t>TF_PROBE
-    return _owed_ack(s, t)
+    return _owed_ack(s, t) and done
 
 
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:

@@ -93,6 +93,23 @@ cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     return _gather_chain(s, t, n)
 
 
+cdef bint _copy(Tcp* s, uint32_t rec, uint32_t head) noexcept nogil:
+    """The bytes of a record behind packet `head`, in more cells where one is too small (only records for devices that
+    take chains are that long). False when the pool is empty."""
+    cdef uint32_t n = pkt(s.pool, rec).total_len, done = 0, i = head
+    cdef Packet* k
+    while True:
+        k = pkt(s.pool, i)
+        k.len = pkt_copy_out(s.pool, rec, done, pkt_data(k), min(n - done, pkt_tailroom(k)))
+        done += k.len
+        if likely(done == n):
+            return True
+        k.next = pkt_alloc(s.pool)
+        if k.next == NIL:
+            return False
+        i = k.next
+
+
 cdef uint32_t record_frame(Tcp* s, uint32_t rec) noexcept nogil:
     """A packet to send record `rec` in, with room for headers: in front of the data where it lies if nobody
     else looks at that cell, else as a second piece, or as a copy. NIL when there is no memory."""
@@ -109,9 +126,7 @@ cdef uint32_t record_frame(Tcp* s, uint32_t rec) noexcept nogil:
     c = pkt_clone(s.pool, rec) if k.total_len > SHORT_COPY and s.net.caps & CAP_SG else NIL
     if c != NIL:
         h.next = c
-    elif k.total_len <= pkt_tailroom(h):
-        h.len = pkt_copy_out(s.pool, rec, 0, pkt_data(h), k.total_len)
-    else:
+    elif not _copy(s, rec, i):
         pkt_free(s.pool, i)
         return NIL
     h.total_len = k.total_len

@@ -7,6 +7,7 @@ from iip.memory.pool import PacketPool
 
 S = 10**9
 NEVER = 1 << 62
+LIMIT = 4000 * S                  # of virtual time; a fifth lost and a window of one segment take long
 
 
 class Side(iip.Handler):
@@ -82,7 +83,8 @@ def _engines(rng, seed, sides, version):
     configs = [c.replace(mtu=mtu, medium=configs[0].medium, mss=min(c.mss, mtu - 40)) for c in configs]
     link = MemoryLink(configs[0].medium, mtu, checksum_offload=rng.random() < 0.5, scatter_gather=rng.random() < 0.5)
     bad = Impairments(loss=rng.choice((0, 0.01, 0.05, 0.2)), duplicate=rng.choice((0, 0.05)), reorder=rng.choice((0, 0.1)),
-                      corrupt=rng.choice((0, 0.03)), delay=rng.choice((0, 0.001, 0.05)), reorder_delay=0.003)
+                      corrupt=rng.choice((0, 0.03)), delay=rng.choice((0, 0.001, 0.05)), reorder_delay=0.003,
+                      limit=min(c.pool_packets for c in configs) // 8)    # the wire holds packets of the pool
     pools = [PacketPool(c.pool_packets, c.packet_size, c.headroom) for c in configs]
     if rng.random() < 0.3:
         pools[1] = pools[0]
@@ -105,7 +107,7 @@ def pair(rng, seed, limit=None):
         engines[0].tcp_connect("10.0.0.2" if version == 4 else "fd00::2", 80)
     due = [now, now]
     while len(sides[0].finished) < n or len(sides[1].finished) < n:
-        assert now < 400 * S, f"no progress: {[(s.finished, e.stats().nonzero()) for s, e in zip(sides, engines, strict=True)]}"
+        assert now < LIMIT, f"no progress: {[(s.finished, e.stats().nonzero()) for s, e in zip(sides, engines, strict=True)]}"
         for k in (0, 1):
             at = engines[k].run(now)
             due[k] = now + 60 * S if at is None else at

@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.cases import PACKETS, SHARES, TOTAL, run
 
 SHARDS = 5
-PAIRS = 150
+PAIRS = 500
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
