@@ -23,6 +23,8 @@ cdef uint32_t _syn_options(Tcp* s, Tcb* t, uint8_t* p, bint answer) noexcept nog
     cdef bint scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)
     if s.conf.mss:
         mss = min(mss, s.conf.mss)
+    if t.max_seg:
+        mss = min(mss, <uint32_t>t.max_seg)
     store32(p, (<uint32_t>TCPOPT_MSS << 24) | (<uint32_t>4 << 16) | mss)
     if ts:
         store16(p + n, (TCPOPT_SACK_OK << 8) | 2 if sack else (TCPOPT_NOP << 8) | TCPOPT_NOP)
@@ -69,7 +71,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
-    cdef uint32_t p
+    cdef uint32_t p, header = TCP_HEADER
     cdef Packet* k
     if net_tx_room(s.net) == 0:
         return False
@@ -77,8 +79,12 @@ cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
     if p == NIL:
         return False
     k = pkt(s.pool, p)
-    pkt_push(k, TCP_HEADER)
-    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, TCP_HEADER, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:           # RFC 7323 §3.2: also in an RST
+        header += 12
+    pkt_push(k, header)
+    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, header, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:
+        tcp_write_timestamps(pkt_data(k) + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     t.flags &= ~<uint32_t>TF_SEND_RST
     count(s.counters, tcp_rst_out)
     return hand_down(s, t, p)
