@@ -84,7 +84,10 @@ class Config:
     # tcp: behaviour
     nagle: bool = True
     initial_window: int = _number(1, 64, "segments", 10)
-    congestion: str = "newreno"
+    congestion: str | type = "cubic"      # or a class derived from iip.CongestionControl
+    pacing: bool = False                  # segments leave spread over the round trip instead of in bursts
+    max_pacing_rate: int = _number(0, 1 << 40, "bytes per second; 0: no limit", 0)
+    ecn: str = "passive"                  # "off", "on": ask for it, "passive": only if the peer asks
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
@@ -178,6 +181,8 @@ class Config:
             raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")
         if self.mss and not 64 <= self.mss <= self.mtu - 40:
             raise ConfigError(f"mss={self.mss}: must be 0 or from 64 to mtu - 40 = {self.mtu - 40}")
+        if self.ecn not in ("off", "passive", "on"):
+            raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

@@ -4,6 +4,7 @@ from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
 from iip.net.types cimport CAP_SG
+from iip.tcp.congestion cimport congestion_release, congestion_start
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_remove, wheel_update
@@ -59,11 +60,11 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
     t.tw_next = t.tw_prev = NIL
-    t.t_rto = t.t_ack = t.t_idle = t.wheel_at = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_pace = t.wheel_at = TIMER_OFF
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
-    t.last_rx = t.last_tx = s.now
+    t.last_rx = t.last_tx = t.last_data = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
     if not s.conf.nagle:
@@ -77,7 +78,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.iss = conn_isn(s, t)
     t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
     t.snd_una = t.snd_nxt = t.iss
-    t.recover = t.fack = t.reo_round = t.iss
+    t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     if s.conf.window_scale:
@@ -116,7 +117,7 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.state = ESTABLISHED
     t.backoff = 0
     t.t_rto = TIMER_OFF
-    t.cc.init(s, t)
+    congestion_start(s, t)
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
@@ -187,7 +188,7 @@ cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil:
     if reason != CLOSE_NORMAL:
         conn_drop_payload(s, t)
     _drop_queues(s, t)
-    t.t_rto = t.t_ack = t.t_idle = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_pace = TIMER_OFF
     wheel_remove(s, t)
     demux_remove(s, t)
     _finish(s, t, reason)
@@ -201,7 +202,7 @@ cdef void conn_time_wait(Tcp* s, Tcb* t) noexcept nogil:
     t.state = TIME_WAIT
     count(s.counters, tcp_closed)
     _drop_queues(s, t)
-    t.t_rto = TIMER_OFF
+    t.t_rto = t.t_pace = TIMER_OFF
     t.t_idle = s.now + s.conf.time_wait
     wheel_update(s, t, t.t_idle)
     t.tw_prev = s.tw_tail
@@ -230,4 +231,5 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
     demux_remove(s, t)
     conn_drop_payload(s, t)
     _drop_queues(s, t)
+    congestion_release(s, t)
     slab_free(s.tcbs, t.id)

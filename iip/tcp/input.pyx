@@ -9,6 +9,7 @@ from iip.tcp.conn cimport (
     conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,
     mark_dirty, mark_ready)
 from iip.tcp.demux cimport demux_lookup
+from iip.tcp.ecn cimport ecn_input, ecn_take_syn
 from iip.tcp.syn cimport tcp_send_rst_for
 from iip.tcp.receive cimport receive_in_order, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
@@ -57,6 +58,7 @@ cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
         return tcp_bad_checksum
     seg.pkt = rx.pkt
     seg.len = rx.l4_len - seg.header
+    seg.ecn = rx.tos & ECN_FIELD
     if likely(seg.header == 32 and tcp_timestamps_only(p, seg)):
         pass
     elif seg.header > TCP_HEADER and tcp_parse_options(p, seg) < 0:
@@ -130,6 +132,7 @@ cdef void _take_options(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         t.ts_recent_at = s.now
     if seg.opts & OPT_SACK_OK and s.conf.sack:
         t.flags |= TF_SACK
+    ecn_take_syn(s, t, seg)
     conn_route_options(s, t)
 
 
@@ -163,7 +166,7 @@ cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used
         return _drop(s, seg, verdict)
     if reuse and seq_leq(t.iss, used):
         t.iss = used + ISS_STEP
-        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.iss
+        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.iss
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1
@@ -378,6 +381,8 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         return _challenge(s, t, seg, tcp_syn_in_window)
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
+    if unlikely(t.ecn):
+        ecn_input(s, t, seg)
     if t.flags & TF_TS and seg.opts & OPT_TS and seq_leq(seg.seq, t.last_ack_sent):
         if seq_geq(seg.ts_val, t.ts_recent):
             t.ts_recent = seg.ts_val
@@ -421,6 +426,8 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    if unlikely(t.ecn):
+        ecn_input(s, t, seg)
     if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now

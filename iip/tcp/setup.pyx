@@ -41,6 +41,9 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.sack = config.sack
     c.timestamps = config.timestamps
     c.nagle = config.nagle
+    c.pacing = config.pacing
+    c.max_pacing_rate = config.max_pacing_rate
+    c.ecn = ("off", "passive", "on").index(config.ecn)
     c.cc = congestion_find(config.congestion)
     return 0
 

@@ -5,6 +5,7 @@ from iip.net.output cimport net_output
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.net.types cimport PROTO_TCP, Flow
+from iip.tcp.ecn cimport ecn_syn_flags
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.segment cimport copy_bytes, hand_down
 from iip.tcp.tcb cimport *
@@ -58,7 +59,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     pkt_push(k, TCP_HEADER + n)
     wnd = min(t.rcv_buf, <uint32_t>65535)
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
-                     TH_SYN | TH_ACK if answer else TH_SYN, wnd)
+                     (TH_SYN | TH_ACK if answer else TH_SYN) | ecn_syn_flags(s, t, answer), wnd)
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
     t.snd_nxt = t.iss + 1
     t.rcv_adv = t.rcv_nxt + wnd

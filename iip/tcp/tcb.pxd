@@ -42,7 +42,6 @@ cdef enum:
     TF_SEND_RST = 0x00040000
     TF_PROBE = 0x00080000         # window probe or keepalive to send
     TF_PERSIST = 0x00100000       # t_rto runs for window probes
-    TF_CWND_LIMITED = 0x00200000
     TF_USED = 0x00400000          # the application knows the handle
     TF_IN_WHEEL = 0x00800000
     TF_KEEPALIVE = 0x01000000     # keepalive wanted
@@ -59,6 +58,33 @@ cdef enum:
     TM_RTO = 0
     TM_REORDER = 1                # RACK waits for reordered segments
     TM_PROBE = 2                  # tail loss probe
+
+cdef enum:
+    # Tcb.cc_mode: what the congestion control of this connection asks of us
+    CC_RATE = 0x01                # delivery-rate samples
+    CC_PACED = 0x02               # segments leave at pacing_rate
+    CC_MODEL = 0x04               # it sets the window in recovery, too: no proportional rate reduction
+    CC_LOST = 0x08                # it wants to hear of every lost record
+    CC_PRECISE_ECN = 0x10         # RFC 8257: ask for ECN, echo every mark
+    CC_OBJECT = 0x20              # cc_state[0] is an object of Python
+
+cdef enum:
+    # Tcb.ecn
+    ECN_OK = 0x01                 # negotiated (RFC 3168 §6.1.1)
+    ECN_ECHO = 0x02               # ECE on what we send (RFC 8257 §3.2: DCTCP.CE)
+    ECN_CWR = 0x04                # the window was reduced: CWR on the next new data
+    ECN_ASKED = 0x10              # our SYN asked for it
+
+cdef enum:
+    # TcpConf.ecn
+    ECN_OFF = 0
+    ECN_PASSIVE                   # when the peer asks
+    ECN_ON
+
+cdef enum:
+    # Tcb.cwnd_limited
+    CWND_WAS_LIMITED = 1          # in the window that ends at usage_end,
+    CWND_IS_LIMITED = 2           # and by the flush at hand
 
 cdef enum:
     # Tcb.events, delivered in this order
@@ -113,6 +139,12 @@ cdef struct Tcb:
     uint32_t mss                  # payload bytes of a full segment, options subtracted
     uint32_t cwnd                 # bytes
     uint32_t ssthresh
+    uint8_t cc_mode               # CC_*
+    uint8_t ecn                   # ECN_*; 0: not negotiated
+    uint8_t cwnd_limited          # CWND_*
+    uint8_t ce_count              # marked segments received, as RFC 9768 counts
+    uint32_t usage                # most bytes unacknowledged in the window
+    uint32_t usage_end            # that ends when this is acknowledged
     uint32_t unsent_head          # slices that have no sequence number on the wire yet
     uint32_t unsent_tail
     uint32_t unsent               # bytes
@@ -132,9 +164,11 @@ cdef struct Tcb:
     int64_t t_rto                 # deadlines; NEVER when off
     int64_t t_ack
     int64_t t_idle                # keepalive, FIN-WAIT-2, TIME-WAIT
+    int64_t t_pace                # the next segment may leave
     int64_t wheel_at              # when the wheel looks at this connection next
     int64_t last_rx
     int64_t last_tx
+    int64_t last_data             # when new data left
     uint32_t wheel_next
     uint32_t wheel_prev
     uint32_t wheel_slot
@@ -193,17 +227,71 @@ cdef struct Tcb:
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
-    uint64_t cc_state[8]
+    uint64_t cc_state[26]         # the algorithm's
+    # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
+    uint32_t delivered            # bytes that arrived, ever,
+    uint32_t lost_total           # and that were thought lost
+    uint32_t app_limited          # value of `delivered` up to which samples tell more of the application; 0: none
+    uint32_t rate_bytes           # the latest sample that counts: bytes
+    int64_t rate_interval         # in so many ns
+    int64_t delivered_at
+    int64_t flight_at             # when the first segment of the flight left that is being acknowledged
+    # pacing, with CC_PACED
+    uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
+    uint64_t max_pacing_rate      # 0: no limit
+    int64_t pace_at               # when what was sent so far will have been paid for
+    int64_t pace_burst            # ns that sending may be ahead of it
+    uint32_t ecn_end              # congestion marks count again when this is acknowledged
+    uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
+
+
+cdef struct AckInfo:
+    # what one ACK told
+    uint32_t acked                # bytes newly acknowledged
+    uint32_t delivered            # bytes that are now known to have arrived
+    uint32_t in_flight            # before it
+    uint32_t lost                 # bytes that are thought lost since
+    int64_t rtt                   # ns; -1: none
+    int64_t sent_at               # of the newest acknowledged record, -1 if that says nothing (Karn)
+    int64_t resent_at             # then: the latest time at which one of them was sent
+    bint original                 # something arrived that was never retransmitted
+    bint dsack
+    bint news                     # SACK blocks marked something
+    bint recovery                 # the window is not the algorithm's at the moment
+    bint ece                      # the peer saw a mark of congestion (RFC 3168)
+    # with CC_RATE: the delivery rate
+    int64_t interval              # ns; 0: no sample
+    uint32_t sampled              # bytes that arrived in it,
+    uint32_t sample_lost          # that were thought lost since the newest of them left,
+    uint32_t sent_in_flight       # and that were in flight when it left, itself included
+    uint32_t prior_delivered      # `Tcb.delivered` when it left,
+    int64_t prior_at              # and `delivered_at`
+    int64_t newest_at             # when it left
+    int64_t send_interval
+    bint app_limited
 
 
 cdef struct CongestionOps:
     const char* name
+    uint32_t mode                 # CC_*
+    # set cc_state up (it is zero); cwnd has its value
     void (*init)(Tcp* s, Tcb* t) noexcept nogil
-    # bytes newly acknowledged outside recovery; in_flight is before the ACK
-    void (*on_ack)(Tcp* s, Tcb* t, uint32_t acked, uint32_t in_flight) noexcept nogil
-    # loss was detected: the new ssthresh, bytes
+    # an ACK that acknowledged or delivered something; with `recovery` the window is not to be touched
+    void (*on_ack)(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil
+    # an episode of loss begins, by fast retransmit or timeout: the new ssthresh, bytes
     uint32_t (*on_loss)(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil
+    # a retransmission timeout; the window is one segment (unless CC_MODEL) and on_loss was asked
     void (*on_timeout)(Tcp* s, Tcb* t) noexcept nogil
+    # the episode was spurious: cwnd and ssthresh are back (unless CC_MODEL)
+    void (*on_undo)(Tcp* s, Tcb* t) noexcept nogil
+    # a congestion mark, once in a window of data: the new ssthresh, bytes
+    uint32_t (*on_ecn)(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil
+    # sending again after `idle` ns with nothing in flight, longer than the RTO (CC_MODEL: of any length)
+    void (*on_idle)(Tcp* s, Tcb* t, int64_t idle) noexcept nogil
+    # with CC_LOST: a record is thought lost
+    void (*on_lost)(Tcp* s, Tcb* t, Packet* k) noexcept nogil
+    # the connection ends, or gets another algorithm
+    void (*release)(Tcp* s, Tcb* t) noexcept nogil
 
 
 cdef struct TcpConf:
@@ -234,11 +322,14 @@ cdef struct TcpConf:
     bint sack
     bint timestamps
     bint nagle
+    bint pacing
+    uint8_t ecn                   # ECN_OFF...
+    uint64_t max_pacing_rate
     const CongestionOps* cc
 
 
 cdef enum:
-    TCB_STRIDE = 704              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    TCB_STRIDE = 896              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8
@@ -285,6 +376,7 @@ cdef struct Tcp:
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
     int64_t next_timer            # no entry of the wheel is due before
+    void* engine                  # for congestion control in Python
     Wheel wheel
 
 

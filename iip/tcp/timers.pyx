@@ -133,6 +133,9 @@ cdef void _run(Tcp* s, Tcb* t) noexcept nogil:
         _ack_timer(s, t)
     if t.t_rto <= s.now:
         _rto_timer(s, t)
+    if t.t_pace <= s.now:
+        t.t_pace = TIMER_OFF
+        mark_dirty(s, t)
     if t.t_idle <= s.now and t.state != CLOSED:
         _idle_timer(s, t)
     if t.state == CLOSED:
