@@ -20,7 +20,7 @@ from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
     count, neighbour_table_full, ok, tcp_loss_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_geq
+from iip.wire.seq cimport seq_diff, seq_geq, seq_gt
 from iip.wire.tcp cimport *
 
 
@@ -101,6 +101,8 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     k.flags |= REC_RETRANS | REC_EVER_RETRANS
     count(s.counters, tcp_retransmits)
     t.n_retransmits += 1
+    if seq_gt(k.seq + rec_space(k), t.retrans_high):
+        t.retrans_high = k.seq + rec_space(k)
     if t.undo:
         t.undo_retrans += 1
         if t.retrans_stamp == 0:

@@ -1,7 +1,6 @@
 """Pacing: see pacing.pxd."""
 from iip.tcp.tcb cimport CC_MODEL, CC_PACED
 from iip.tcp.wheel cimport wheel_update
-from iip.wire.tcp cimport TCP_HEADER
 
 cdef enum:
     QUANTUM_SHIFT = 10            # about a thousandth of a second's worth,
@@ -19,8 +18,7 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
-    """`n` bytes of payload left. A timer that came late loses nothing; a pause earns nothing."""
-    n += TCP_HEADER + (20 if t.flow.version == 4 else 40)
+    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause earns nothing."""
     if s.now - t.pace_at > t.pace_burst:
         t.pace_at = s.now
     if t.pacing_rate:

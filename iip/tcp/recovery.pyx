@@ -35,8 +35,9 @@ cdef void _keep_for_undo(Tcb* t) noexcept nogil:
     t.prior_cwnd = t.cwnd
     t.prior_ssthresh = t.ssthresh
     t.undo_marker = t.snd_una
-    t.undo_retrans = 0
-    t.retrans_stamp = 0
+    if seq_geq(t.snd_una, t.retrans_high):    # ACKs of an earlier episode's retransmissions say nothing about this one
+        t.undo_retrans = 0
+        t.retrans_stamp = 0
 
 
 cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:

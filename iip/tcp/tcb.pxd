@@ -193,6 +193,7 @@ cdef struct Tcb:
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
+    uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
     uint32_t undo_marker          # snd_una when the episode began
     uint32_t prior_cwnd
