@@ -1,5 +1,5 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull
 from iip.net.checksum cimport net_rx_l4_checksum_ok
 from iip.net.link cimport net_pullup
@@ -171,9 +171,9 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     t.snd_una = t.iss + 1
     t.rcv_adv = t.rcv_nxt + min(t.rcv_buf, <uint32_t>65535)   # what our SYN offered
     conn_established(s, t)
+    if unlikely(seg.ack != t.snd_una):            # data that went with our SYN
+        ack_new(s, t, seg)
     if unlikely(t.fastopen):
-        if seg.ack != t.snd_una:
-            ack_new(s, t, seg)
         fastopen_answered(s, t, seg)
     _owe_ack(s, t)
     if seg.len or seg.flags & TH_FIN:
