@@ -400,7 +400,7 @@ def test_gaps_hold_a_quarter_of_the_pool(make):
     assert held[1] == 0
     assert wire.counted()["tcp_ooo_pruned"] > 0
     first = peers[0]
-    for i in range(17):                           # what gave way is sent again
+    for _ in range(17):                           # what gave way is sent again
         first.send(ACK, data=b"z" * 600)
     wire.sent.clear()
     assert wire.handler.conns[1].info().bytes_received == 17 * 600
@@ -455,7 +455,7 @@ def test_ports_to_one_server_say_nothing_about_those_to_another(make, version):
     def ports(others):
         wire = make(max_connections=512, rst_rate=0)
         out = []
-        for i in range(30):
+        for _ in range(30):
             out.append(wire.engine.tcp_connect(wire.remote, 80).local[1])
             for k in range(others):
                 wire.engine.tcp_connect(address(version, 50 + k), 443).abort()
