@@ -90,7 +90,7 @@ def test_the_kernel_as_fast_open_server(netns, way):
     def serve(listener):
         with listener:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
-            for _ in range(3):
+            for _ in range(4):
                 with listener.accept()[0] as sock:
                     sock.settimeout(10)
                     sock.sendall(sock.recv(100).upper())
@@ -98,12 +98,13 @@ def test_the_kernel_as_fast_open_server(netns, way):
     handler = Request()
     with Local(way.kind, handler, fastopen="client", time_wait=0) as local:
         kernel = Kernel(serve, listen(way, 5002))
-        for _ in range(3):
+        for _ in range(4):
             handler.got, handler.over = b"", False
             local.engine.tcp_connect(way.kernel, 5002, data=b"request")
             local.until(lambda: handler.over, 10)
             assert handler.got == b"REQUEST"
         kernel.result()
         stats = local.engine.stats()
-        assert stats["tcp_fastopen_out"] == stats["tcp_fastopen_acked"] == 2
+        # the first SYN may get lost while the kernel looks for us, and asks for no cookie then
+        assert stats["tcp_fastopen_out"] == stats["tcp_fastopen_acked"] >= 2
         assert stats["tcp_fastopen_fallback"] == 0

@@ -465,8 +465,8 @@ def test_synack_acknowledges_some_of_the_data(client):
 
 
 def test_lost_syn_is_sent_again_plain(client):
-    """§4.1.3.1: without option and data, which something on the way may have disliked; and SYNs to that server stay
-    plain for a while."""
+    """§4.1.3.1: without option and data, which something on the way may have disliked; and if it happens again, SYNs to
+    that server stay plain for a while."""
     learn(client)
     peer = Peer(client, port=443)
     syn = call(peer)
@@ -479,13 +479,18 @@ def test_lost_syn_is_sent_again_plain(client):
     peer.expect(ACK, data=b"GET /")
     peer.send(ACK)
     assert client.handler.take() == [("connected",), ("acked", 5)]
-    later = Peer(client, port=443, local_port=81)
-    assert call(later).options.fastopen is None
-    later.do("abort")
-    client.advance(60)
+    second = Peer(client, port=443, local_port=81)
+    assert call(second).data == b"GET /"
+    client.advance(1.1)
+    client.sent.clear()
+    second.do("abort")
     third = Peer(client, port=443, local_port=82)
-    assert call(third).data == b"GET /"
+    assert call(third).options.fastopen is None
     third.do("abort")
+    client.advance(60)
+    fourth = Peer(client, port=443, local_port=83)
+    assert call(fourth).data == b"GET /"
+    fourth.do("abort")
 
 
 def test_data_arrived_but_the_synack_got_lost(client):
