@@ -175,9 +175,9 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     t.snd_una = t.iss + 1
     t.rcv_adv = t.rcv_nxt + min(t.rcv_buf, <uint32_t>65535)   # what our SYN offered
     conn_established(s, t)
+    if unlikely(seg.ack != t.snd_una):            # data that went with our SYN
+        ack_new(s, t, seg)
     if unlikely(t.fastopen):
-        if seg.ack != t.snd_una:
-            ack_new(s, t, seg)
         fastopen_answered(s, t, seg)
     _owe_ack(s, t)
     if seg.len or seg.flags & TH_FIN:
