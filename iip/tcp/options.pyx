@@ -82,7 +82,7 @@ cdef void _max_seg(Tcp* s, Tcb* t, uint16_t value) noexcept nogil:
 cdef void _receive_buffer(Tcb* t, int64_t value) noexcept nogil:
     """What was offered is not taken back."""
     t.modes |= MD_RCV_FIXED
-    t.tune_space = 0xFFFFFFFF
+    t.tune_space = 0x7FFFFFFF     # never
     t.rcv_buf = <uint32_t>min(value, <int64_t>65535 << t.rcv_wscale)
 
 

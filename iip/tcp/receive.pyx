@@ -3,7 +3,7 @@ from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_slice, pkt_trim_hea
 from iip.tcp.acks cimport acks_note_arrival, acks_quick
 from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
 from iip.tcp.tcb cimport *
-from iip.tcp.tuning cimport tuning_full_segment
+from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
 from iip.verdict cimport (
     tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
 from iip.wire.bytes cimport likely, unlikely
@@ -68,6 +68,7 @@ cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
         receive_in_order(s, t, i, k.total_len)
     if t.ooo_head == NIL:
         t.ooo_tail = NIL
+        tuning_restart(s, t)
     # a gap was filled, wholly or in part: tell the peer at once (RFC 5681 §4.2)
     t.flags |= TF_ACK_NOW
 
