@@ -130,12 +130,28 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
         arm_timer(s, t)
 
 
+cdef void _limited(Tcp* s, Tcb* t, int by) noexcept nogil:
+    """For `Connection.info`: what keeps us from sending, and since when."""
+    if t.limited_at == 0:
+        t.limited_at = s.now
+        t.limited_by = <uint8_t>by
+
+
+cdef void _not_limited(Tcp* s, Tcb* t) noexcept nogil:
+    if t.limited_by == LIM_WINDOW:
+        t.rwnd_limited += s.now - t.limited_at
+    else:
+        t.sndbuf_limited += s.now - t.limited_at
+    t.limited_at = 0
+
+
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     """How many bytes the next segment takes: 0 when the window, the congestion window, Nagle (RFC 9293
     §3.7.4) or silly-window avoidance (§3.8.6.2.1) say wait."""
     cdef int32_t room = seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt)
     cdef uint32_t n = min(t.unsent, t.mss), in_flight
-    if room <= 0:
+    if unlikely(room <= 0):
+        _limited(s, t, LIM_WINDOW)
         return 0
     if <uint32_t>room < n:
         n = <uint32_t>room
@@ -165,6 +181,8 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     if t.rtx_tail == NIL:
         t.rtx_head = rec
         t.stalled_since = s.now
+        if t.busy_at == 0:
+            t.busy_at = s.now
     else:
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
@@ -274,6 +292,8 @@ cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
         return
     if t.flags & TF_CORK and t.snd_wnd >= t.unsent and t.snd_wnd >= t.mss:
         return
+    if not t.flags & TF_PERSIST:
+        t.persist_since = s.now
     t.flags |= TF_PERSIST
     t.t_rto = s.now + rto_backed_off(s, t)
     wheel_update(s, t, t.t_rto)
@@ -307,6 +327,17 @@ cdef void _restart_after_idle(Tcp* s, Tcb* t) noexcept nogil:
         t.cwnd = restart
 
 
+cdef void _tell_of_room(Tcp* s, Tcb* t) noexcept nogil:
+    """The application could not send all it had."""
+    if t.modes & MD_HELD and t.unsent < t.lowat:
+        t.modes &= ~<uint32_t>MD_HELD
+        mark_ready(s, t, EV_ACKED)
+    if t.modes & MD_SHORT:
+        t.modes &= ~<uint32_t>MD_SHORT
+        if t.unsent == 0 and t.rtx_head != NIL:
+            _limited(s, t, LIM_BUFFER)
+
+
 cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     """A connection in a synchronized state. False when it has to come back. An ACK that is owed leaves even when
     there is no memory for data: it lets the peer free some."""
@@ -322,6 +353,8 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         done = _send_new(s, t)
         if t.snd_nxt != before:
             arm_after_sending(s, t)
+            if unlikely(t.limited_at):
+                _not_limited(s, t)
             if s.now - t.data_rx_at < t.ato:
                 t.modes |= MD_PINGPONG
         if likely(done):
@@ -329,15 +362,36 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
         mark_ready(s, t, EV_ACKED)
-    if unlikely(t.modes & MD_HELD) and t.unsent < t.lowat:
-        t.modes &= ~<uint32_t>MD_HELD
-        mark_ready(s, t, EV_ACKED)
+    if unlikely(t.modes & (MD_HELD | MD_SHORT)):
+        _tell_of_room(s, t)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
         if t.snd_nxt == t.snd_una and not send_control(s, t, t.snd_una - 1, TH_ACK):
             return False
         t.flags &= ~<uint32_t>TF_PROBE
     return _owed_ack(s, t) and done
+
+
+cdef bint _send_early(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 7413 §4.2.2: the answer to what came with the SYN need not wait for the end of the handshake. A FIN does."""
+    cdef uint32_t kept = t.flags & (TF_FIN_WANTED | TF_NODELAY)
+    cdef bint done
+    t.flags = (t.flags & ~<uint32_t>TF_FIN_WANTED) | TF_NODELAY
+    done = _send_new(s, t)
+    t.flags = (t.flags & ~<uint32_t>TF_NODELAY) | kept
+    return done
+
+
+cdef bint _flush_opening(Tcp* s, Tcb* t) noexcept nogil:
+    """A connection whose handshake is not over. False when it has to come back."""
+    cdef bint done = True
+    if t.flags & TF_SEND_SYN:
+        done = send_syn(s, t)
+    elif t.flags & TF_ACK_NOW:
+        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    if unlikely(t.fastopen & FO_OPEN) and done and t.snd_nxt != t.iss:
+        done = _send_early(s, t)
+    return done
 
 
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
@@ -366,10 +420,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
             conn_release(s, t)
             return
         done = False
-    elif t.flags & TF_SEND_SYN:
-        done = send_syn(s, t)
-    elif t.flags & TF_ACK_NOW:
-        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    else:
+        done = _flush_opening(s, t)
     if unlikely(not done or t.flags & TF_STARVED):
         mark_dirty(s, t)
 
