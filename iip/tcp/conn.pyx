@@ -5,8 +5,8 @@ from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
 from iip.tcp.acks cimport acks_begin
 from iip.tcp.demux cimport demux_insert, demux_remove
-from iip.tcp.mtu cimport mtu_begin, mtu_mss
 from iip.tcp.tally cimport tally_opened, tally_remove
+from iip.tcp.mtu cimport mtu_begin, mtu_mss
 from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_begin
 from iip.tcp.wheel cimport wheel_remove, wheel_update
@@ -130,6 +130,14 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
             s.n_fastopen -= 1
 
 
+cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil:
+    """Data may flow: what paces and sizes it begins."""
+    mtu_begin(s, t)
+    t.cc.init(s, t)
+    acks_begin(s, t)
+    tuning_begin(s, t)
+
+
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
     cdef bint early = (t.fastopen & FO_OPEN) != 0
@@ -138,11 +146,8 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.state = ESTABLISHED
     t.backoff = 0
     t.t_rto = TIMER_OFF
-    mtu_begin(s, t)
     if not early:
-        t.cc.init(s, t)
-    acks_begin(s, t)
-    tuning_begin(s, t)
+        conn_begin(s, t)
     if t.flags & TF_KEEPALIVE:
         t.t_idle = s.now + t.keep_idle
         wheel_update(s, t, t.t_idle)

@@ -1,5 +1,5 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull
 from iip.net.checksum cimport net_rx_l4_checksum_ok
 from iip.net.link cimport net_pullup
@@ -7,7 +7,7 @@ from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
-    conn_close, conn_established, conn_route_options, conn_time_wait, mark_dirty)
+    conn_close, conn_established, conn_time_wait, mark_dirty)
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.fastopen cimport fastopen_answered, fastopen_reset
 from iip.tcp.limits cimport rate_allows
@@ -345,10 +345,10 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         seg.wnd >>= t.snd_wscale  # never scaled in a SYN (RFC 7323 §2.2)
     if unlikely(_paws_rejects(s, t, seg)):
         return _unacceptable(s, t, seg, tcp_paws)
-    if unlikely(t.flags & TF_TS and not seg.opts & OPT_TS) and s.conf.strict_timestamps and not seg.flags & TH_RST:
-        return _drop(s, seg, tcp_no_timestamp)    # RFC 7323 §3.2
     if unlikely(t.state == SYN_RCVD and seg.flags & (TH_SYN | TH_ACK) == TH_SYN and seg.seq == t.irs):
         return _repeated_syn(s, t, seg)
+    if unlikely(t.flags & TF_TS and not seg.opts & OPT_TS) and s.conf.strict_timestamps and not seg.flags & TH_RST:
+        return _drop(s, seg, tcp_no_timestamp)    # RFC 7323 §3.2
     if unlikely(not _acceptable(t, seg)):
         return _unacceptable(s, t, seg, tcp_out_of_window)
     if unlikely(seg.flags & TH_RST):

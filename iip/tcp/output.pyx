@@ -138,11 +138,14 @@ cdef void _limited(Tcp* s, Tcb* t, int by) noexcept nogil:
 
 
 cdef void _not_limited(Tcp* s, Tcb* t) noexcept nogil:
+    """Something was sent. The window may have closed again behind it."""
     if t.limited_by == LIM_WINDOW:
         t.rwnd_limited += s.now - t.limited_at
     else:
         t.sndbuf_limited += s.now - t.limited_at
     t.limited_at = 0
+    if t.unsent and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0:
+        _limited(s, t, LIM_WINDOW)
 
 
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
@@ -353,7 +356,7 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         done = _send_new(s, t)
         if t.snd_nxt != before:
             arm_after_sending(s, t)
-            if unlikely(t.limited_at):
+            if unlikely(t.limited_at) and t.limited_at < s.now:
                 _not_limited(s, t)
             if s.now - t.data_rx_at < t.ato:
                 t.modes |= MD_PINGPONG

@@ -198,7 +198,6 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             pkt_free(s.pool, packet)
         elif before != NIL and _absorb(s, before, packet):
             t.ooo_recent = k.seq
-            t.n_ooo_in += 1
             pkt_free(s.pool, packet)
             if rest == NIL:
                 _absorb_next(s, t, before)
@@ -296,6 +295,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         receive_in_order(s, t, packet, seg.len)
     else:
         verdict = _queue_out_of_order(s, t, packet, seg.seq)
+        t.n_ooo_in += 1
         t.flags |= TF_ACK_NOW
         t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED) if not t.flags & TF_SACK else 0
     if unlikely(t.flags & TF_FIN_KNOWN):

@@ -2,7 +2,8 @@
 
 The receiver offers twice what its application took in the best round trip, and more while that grows: a sender
 whose window doubles every round trip is never held up, and one that needs little gets little. The sender's buffer
-holds two congestion windows: one in flight, one for when it is acknowledged; and it is never smaller than the receiver's, for applications that echo.
+holds two congestion windows: one in flight, one for when it is acknowledged. It is never smaller than the
+receiver's, for applications that echo.
 """
 from libc.stdint cimport int32_t, uint32_t
 from iip.tcp.tcb cimport MD_SND_FIXED, Tcb, Tcp

@@ -6,7 +6,7 @@ from iip.memory.pool cimport (
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
-from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty
+from iip.tcp.conn cimport conn_begin, conn_close, conn_drop_out_of_order, conn_new, mark_dirty
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_consumed, tuning_send
@@ -96,7 +96,7 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
         if t.state == SYN_RCVD:
             t.flags |= TF_SEND_SYN
             if t.fastopen & FO_OPEN:
-                t.cc.init(s, t)
+                conn_begin(s, t)
         mark_dirty(s, t)
     else:
         count(s.counters, tcp_not_accepted)
