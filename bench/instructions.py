@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 import iip
-from iip.apps.bench import BulkSink, BulkSource, PingPongClient, PingPongServer
+from iip.apps import bench as native, bench_python as python
 from iip.drivers import MemoryLink
 from iip.runtime.pair import run_rounds
 
@@ -33,9 +33,9 @@ def pair(client, server, *, connections, version=4, **link):
     return left, right, wire, b
 
 
-def pingpong(rounds, *, connections=32, size=1, idle=0, **options):
+def pingpong(rounds, *, connections=32, size=1, idle=0, handlers=native, **options):
     """Transactions: a request and its answer on every connection in every round."""
-    client, server = PingPongClient(size, connections), PingPongServer()
+    client, server = handlers.PingPongClient(size, connections), handlers.PingPongServer()
     a, b, _wire, peer = pair(client, server, connections=connections + idle, **options)
     client.running = True
     now = 0
@@ -52,7 +52,7 @@ def pingpong(rounds, *, connections=32, size=1, idle=0, **options):
 def bulk(rounds, *, copy=False, **options):
     """Segments: one connection, as fast as the windows allow."""
     pattern = bytes(range(256)) * 4096
-    source, sink = BulkSource(pattern), BulkSink(pattern, False)
+    source, sink = native.BulkSource(pattern), native.BulkSink(pattern, False)
     a, b, _wire, peer = pair(source, sink, connections=1, **options)
     source.lend(a)
     a.tcp_connect(peer, 7)
@@ -68,6 +68,7 @@ CASES = {
     "pingpong-32-ipv6": (pingpong, {"version": 6}, 1000),
     "pingpong-32-software-checksum": (pingpong, {"checksum_offload": False}, 1000),
     "pingpong-32-ethernet": (pingpong, {"medium": "ethernet"}, 1000),
+    "pingpong-32-python": (pingpong, {"handlers": python}, 500),
     "pingpong-1000": (pingpong, {"connections": 1000}, 40),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),
