@@ -13,7 +13,9 @@ import subprocess
 import sys
 
 import iip
-from iip.apps import bench as native, bench_python as python
+from iip.apps import bench as native
+from iip.apps import bench_batch as batch
+from iip.apps import bench_python as python
 from iip.drivers import MemoryLink
 from iip.runtime.pair import run_rounds
 
@@ -69,6 +71,8 @@ CASES = {
     "pingpong-32-software-checksum": (pingpong, {"checksum_offload": False}, 1000),
     "pingpong-32-ethernet": (pingpong, {"medium": "ethernet"}, 1000),
     "pingpong-32-python": (pingpong, {"handlers": python}, 500),
+    "pingpong-32-batch": (pingpong, {"handlers": batch}, 500),
+    "pingpong-1000-batch": (pingpong, {"handlers": batch, "connections": 1000}, 20),
     "pingpong-1000": (pingpong, {"connections": 1000}, 40),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),

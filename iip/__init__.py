@@ -3,6 +3,7 @@ from iip._build import require_compiled
 
 require_compiled()
 
+from iip.batch import Batch, Event  # noqa: E402
 from iip.config import Config  # noqa: E402
 from iip.connection import Connection, Reason, State  # noqa: E402
 from iip.errors import ConfigError, ConnectionGone, DriverError, Exhausted, IipError  # noqa: E402
@@ -16,7 +17,7 @@ from iip.stats import Stats  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArpReply", "Config", "ConfigError", "Conflict", "Connection", "ConnectionGone", "Datagram", "DriverError",
-    "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
+    "ArpReply", "Batch", "Config", "ConfigError", "Conflict", "Connection", "ConnectionGone", "Datagram", "DriverError",
+    "Engine", "Event", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
     "Stats", "Syn", "TcpInfo",
 ]

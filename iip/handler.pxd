@@ -4,6 +4,8 @@ from iip.connection cimport Connection
 from iip.engine cimport Engine, NativeHandler
 from iip.payload cimport Payload
 
+cdef object bound(object user, str name)
+
 
 cdef class PythonHandler(NativeHandler):
     cdef object on_accept

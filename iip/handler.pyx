@@ -45,6 +45,12 @@ class Handler:
     def tcp_closed(self, conn, reason):
         """The connection is over; `reason` is an `iip.Reason`. `conn` cannot be used afterwards."""
 
+    tcp_event_kinds = None        # of `tcp_events`: the `iip.Event`s wanted, None: all; the others do the default
+
+    def tcp_events(self, batch):
+        """All that happened to connections in this run (`iip.Batch`), in place of the calls above but `tcp_accept`. Nothing
+        is done by default: consume what was received, close what the peer has shut down."""
+
     def udp_payload(self, datagram):
         """A UDP datagram (`iip.Datagram`) for a bound port."""
 
@@ -70,7 +76,7 @@ ctypedef void (*udp_call)(PythonHandler, Engine, const CDatagram*) noexcept nogi
 ctypedef void (*net_call)(PythonHandler, Engine, NetEvent*) noexcept nogil
 
 
-cdef object _bound(object user, str name):
+cdef object bound(object user, str name):
     """The bound method, or None when the application left it out or as it is in `Handler`."""
     method = getattr(user, name, None)
     if method is not None and getattr(method, "__func__", None) is getattr(Handler, name):
@@ -82,18 +88,18 @@ cdef class PythonHandler(NativeHandler):
     """Calls a Python object's methods. An exception comes out of `Engine.run` when the pass is over."""
 
     def __cinit__(self, user):
-        self.on_accept = _bound(user, "tcp_accept")
-        self.on_accepted = _bound(user, "tcp_accepted")
-        self.on_connected = _bound(user, "tcp_connected")
-        self.on_payload = _bound(user, "tcp_payload")
-        self.on_acked = _bound(user, "tcp_acked")
-        self.on_shutdown = _bound(user, "tcp_shutdown")
-        self.on_closed = _bound(user, "tcp_closed")
-        self.on_udp = _bound(user, "udp_payload")
-        self.on_icmp_reply = _bound(user, "icmp_reply")
-        self.on_icmp_error = _bound(user, "icmp_error")
-        self.on_arp_reply = _bound(user, "arp_reply")
-        self.on_conflict = _bound(user, "address_conflict")
+        self.on_accept = bound(user, "tcp_accept")
+        self.on_accepted = bound(user, "tcp_accepted")
+        self.on_connected = bound(user, "tcp_connected")
+        self.on_payload = bound(user, "tcp_payload")
+        self.on_acked = bound(user, "tcp_acked")
+        self.on_shutdown = bound(user, "tcp_shutdown")
+        self.on_closed = bound(user, "tcp_closed")
+        self.on_udp = bound(user, "udp_payload")
+        self.on_icmp_reply = bound(user, "icmp_reply")
+        self.on_icmp_error = bound(user, "icmp_error")
+        self.on_arp_reply = bound(user, "arp_reply")
+        self.on_conflict = bound(user, "address_conflict")
 
     cdef void failed(self, Engine engine, object error):
         if engine.error is None:

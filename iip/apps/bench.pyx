@@ -33,6 +33,13 @@ cdef class Histogram:
         """Count one value."""
         self.add(value)
 
+    def record_many(self, values):
+        """Count each value of an array of int64."""
+        cdef const int64_t[:] numbers = values
+        cdef Py_ssize_t i
+        for i in range(numbers.shape[0]):
+            self.add(<uint64_t>numbers[i])
+
     def percentile(self, p):
         """The value below or at which `p` percent of the values are (middle of its bucket); None if there is none."""
         cdef uint64_t wanted, seen = 0
