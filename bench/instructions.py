@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 
+import numpy as np
+
 import iip
 from iip.apps import bench as native
 from iip.apps import bench_batch as batch
@@ -39,12 +41,11 @@ def pingpong(rounds, *, connections=32, size=1, idle=0, handlers=native, **optio
     """Transactions: a request and its answer on every connection in every round."""
     client, server = handlers.PingPongClient(size, connections), handlers.PingPongServer()
     a, b, _wire, peer = pair(client, server, connections=connections + idle, **options)
-    client.running = True
-    now = 0
-    for i in range(connections):
-        a.tcp_connect(peer, 7)
-        if i % 256 == 255:
-            now = run_rounds(a, b, 4, now)
+    now, handles = 0, []
+    for i in range(0, connections + idle, 256):
+        handles.append(a.connect_many(peer, 7, min(256, connections + idle - i)))
+        now = run_rounds(a, b, 4, now)
+    client.launch(a, np.concatenate(handles)[:connections])
     now = run_rounds(a, b, 20, now)
     done = client.transactions
     run_rounds(a, b, rounds, now)

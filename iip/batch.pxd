@@ -18,7 +18,7 @@ cdef enum:
 
 cdef struct Row:
     uint64_t conn                 # handle
-    uint64_t user                 # the connection's word
+    int64_t user                  # the connection's word
     int64_t at                    # payload: its place in the pool's memory, -1: elsewhere
     uint32_t n                    # bytes
     uint32_t index                # of the row

@@ -25,7 +25,7 @@ class Event(IntEnum):
     CLOSED = K_CLOSED
 
 
-EVENT = np.dtype([("conn", "u8"), ("user", "u8"), ("at", "i8"), ("n", "u4"), ("index", "u4"), ("kind", "u1"),
+EVENT = np.dtype([("conn", "u8"), ("user", "i8"), ("at", "i8"), ("n", "u4"), ("index", "u4"), ("kind", "u1"),
                   ("reason", "u1")], align=True)
 
 _REPLACED = ("tcp_accepted", "tcp_connected", "tcp_payload", "tcp_acked", "tcp_shutdown", "tcp_closed")
@@ -222,7 +222,7 @@ cdef class BatchHandler(PythonHandler):
         t = engine.lookup(conn)
         row = &self.batch.row[i]
         row.conn = conn
-        row.user = t.user if t != NULL else 0
+        row.user = <int64_t>t.user if t != NULL else 0
         row.at = -1
         row.n = n
         row.index = i

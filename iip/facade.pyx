@@ -252,9 +252,9 @@ cdef class Engine(CoreEngine):
                 self.close_connection(handles[i])
 
     def set_users(self, conns, values):
-        """Give each connection a number of the application's own (64 bits, 0 at first), which its events carry."""
+        """Give each connection a number of the application's own (int64, 0 at first), which its events carry."""
         cdef const uint64_t[:] handles = conns
-        cdef const uint64_t[:] numbers = np.ascontiguousarray(values, np.uint64)
+        cdef const int64_t[:] numbers = np.ascontiguousarray(values, np.int64)
         cdef uint64_t* word
         cdef Py_ssize_t i
         self._open()
@@ -263,7 +263,7 @@ cdef class Engine(CoreEngine):
         for i in range(handles.shape[0]):
             word = self.user(handles[i])
             if word != NULL:
-                word[0] = numbers[i]
+                word[0] = <uint64_t>numbers[i]
 
     @property
     def n_connections(self):

@@ -282,11 +282,11 @@ def test_words_of_connections_come_with_their_events(make):
     pair = make()
     client, _ = handlers(pair)
     conns = pair.open(3)
-    pair.a.set_users(conns, [2**64 - 1, 5, 6])
+    pair.a.set_users(conns, [-2**63, 5, 2**63 - 1])
     client.take()
     pair.a.close_many(conns, abort=True)
     pair.a.run(pair.now)
-    assert client.take()["user"].tolist() == [2**64 - 1, 5, 6]
+    assert client.take()["user"].tolist() == [-2**63, 5, 2**63 - 1]
 
 
 def test_calls_for_connections_that_are_gone(make):

@@ -74,7 +74,8 @@ cdef class PingPongServer(NativeHandler):
 
 
 cdef class PingPongClient(NativeHandler):
-    """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete."""
+    """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete.
+    Connections that were not launched stay idle."""
 
     def __cinit__(self, size, connections):
         self.request = bytes(i & 0xFF for i in range(size))
@@ -95,13 +96,19 @@ cdef class PingPongClient(NativeHandler):
         engine.send(conn, self.request_data, self.size)
 
     cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
-        cdef uint64_t* word = engine.user(conn)
-        if self.connected == self.n_exchanges:
-            engine.abort(conn)
-            return
-        word[0] = self.connected
         self.connected += 1
-        self.start(engine, conn, &self.exchanges[word[0]])
+
+    def launch(self, Engine engine not None, conns):
+        """Send the first request on each of `conns`, handles of connections that are established."""
+        cdef const uint64_t[:] handles = conns
+        cdef uint32_t i, n = <uint32_t>handles.shape[0]
+        if n > self.n_exchanges:
+            raise ValueError(f"conns: {n} are more than the {self.n_exchanges} this client was made for")
+        self.running = True
+        self.now = clock_ns()
+        for i in range(n):
+            engine.user(handles[i])[0] = i
+            self.start(engine, handles[i], &self.exchanges[i])
 
     cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         cdef Exchange* x = &self.exchanges[engine.user(conn)[0]]

@@ -26,7 +26,6 @@ class PingPongClient(Handler):
     def __init__(self, size: int, connections: int) -> None:
         self.request = bytes(i & 0xFF for i in range(size))
         self.size = size
-        self.connections = connections
         self.started = np.zeros(connections, np.int64)
         self.received = np.zeros(connections, np.uint32)
         self.connected = self.closed = self.transactions = 0
@@ -41,16 +40,13 @@ class PingPongClient(Handler):
             self.answered(batch.engine, payloads, now)
         if len(payloads) == len(batch):
             return
-        connected = batch.rows(Event.CONNECTED)["conn"]
-        if len(connected):
-            self.connect(batch.engine, connected, now)
+        self.connected += len(batch.rows(Event.CONNECTED))
         self.closed += len(batch.rows(Event.CLOSED))
 
-    def connect(self, engine: Engine, conns: np.ndarray, now: int) -> None:
-        new = np.arange(self.connected, self.connected + len(conns))
-        engine.set_users(conns, new)
-        self.connected += len(conns)
-        self.started[new] = now
+    def launch(self, engine: Engine, conns: np.ndarray) -> None:
+        self.running = True
+        engine.set_users(conns, np.arange(len(conns)))
+        self.started[:] = time.monotonic_ns()
         engine.send_many(conns, self.request)
 
     def answered(self, engine: Engine, rows: np.ndarray, now: int) -> None:
