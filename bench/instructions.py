@@ -52,6 +52,22 @@ def pingpong(rounds, *, connections=32, size=1, idle=0, handlers=native, **optio
     return client.transactions - done
 
 
+def cycle(rounds, *, width=32, **options):
+    """Connections from SYN to the last ACK, with one exchange of a byte; the table is full of those in TIME-WAIT, of
+    which the oldest gives way to each new one."""
+    client, server = native.CycleClient(B, 7), native.PingPongServer()
+    a, b, _wire, _peer = pair(client, server, connections=512, **options)
+    for port in range(64):
+        b.tcp_listen(7 + port)
+    client.launch(a, width)
+    now = run_rounds(a, b, 400)
+    assert a.stats()["tcp_time_wait_recycled"] > 0
+    done = client.cycles
+    run_rounds(a, b, rounds, now)
+    assert client.failures == 0
+    return client.cycles - done
+
+
 def bulk(rounds, *, copy=False, **options):
     """Segments: one connection, as fast as the windows allow."""
     pattern = bytes(range(256)) * 4096
@@ -75,6 +91,8 @@ CASES = {
     "pingpong-32-batch": (pingpong, {"handlers": batch}, 500),
     "pingpong-1000-batch": (pingpong, {"handlers": batch, "connections": 1000}, 20),
     "pingpong-1000": (pingpong, {"connections": 1000}, 40),
+    "cycle-32": (cycle, {}, 1000),
+    "cycle-32-ethernet": (cycle, {"medium": "ethernet"}, 1000),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),
 }
