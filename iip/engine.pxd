@@ -82,6 +82,7 @@ cdef class Engine:
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
     cdef void deliver(self) noexcept nogil
+    cdef void fastopen(self, uint64_t conn) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil
     cdef void shut(self)

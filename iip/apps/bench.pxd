@@ -1,5 +1,5 @@
 """The handlers that `iip pingpong` and `iip bulk` measure with."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.engine cimport Engine, NativeHandler
 from iip.net.types cimport Addr
 
