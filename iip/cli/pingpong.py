@@ -36,7 +36,7 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
     client = module.PingPongClient(size, connections)
     every = connections + idle
     pair = Pair(client, module.PingPongServer(), connections=every, send_buffer=max(1 << 20, 2 * size),
-                **_memory(size, connections, link["mtu"]), **link)
+                **_settings(size, connections, link["mtu"]), **link)
 
     def run(part: float = MOMENT) -> object:
         return run_pair(pair.client, pair.server, duration=part)
@@ -71,10 +71,12 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
             statistics_table(counters, f"counters of the {name}")
 
 
-def _memory(size: int, connections: int, mtu: int) -> dict[str, int]:
-    """Packets that the messages need, with room to spare; for many connections, cells no larger than a message asks for."""
+def _settings(size: int, connections: int, mtu: int) -> dict[str, Any]:
+    """Packets that the messages need, with room to spare. For many connections, cells no larger than a message asks
+    for, and more patience than the round through all of them takes: it is no loss that they wait for each other."""
     pieces = size // 1400 + 1
     if connections < MANY:
         return {"packets": 8192 + 12 * connections * pieces}
     cell = (128 + 128 + min(size, mtu) + 63) // 64 * 64
-    return {"packets": (1 << 16) + 5 * connections * pieces // 2, "cell": cell}
+    patience = 1 + connections / 50_000
+    return {"packets": (1 << 16) + 5 * connections * pieces // 2, "cell": cell, "rto_min": patience, "rto_initial": patience}
