@@ -37,7 +37,8 @@ def main():
         engine.close()
         driver.close()
     times.sort()
-    print(json.dumps({"transactions": len(times), "median_us": times[len(times) // 2] / 1e3, "p99_us": times[len(times) * 99 // 100] / 1e3}))
+    median, late = (times[len(times) * p // 100] / 1e3 for p in (50, 99))
+    print(json.dumps({"transactions": len(times), "median_us": median, "p99_us": late}))
 
 
 def exchange(s, data):

@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iip.engine import Engine
 from iip.handler import PythonHandler
 from iip.payload import Payload
 
