@@ -19,7 +19,7 @@ from pmd_pytcp.socket import AF_INET, SOCK_STREAM, socket
 
 SERVER = "10.0.0.2"
 PORT = 7
-done = 0
+transactions = []                 # one entry each
 
 
 @contextlib.asynccontextmanager
@@ -48,7 +48,6 @@ async def serve(fd):
 
 
 async def exchange(conn, request):
-    global done
     while True:
         await conn.send(request)
         left = len(request)
@@ -57,7 +56,7 @@ async def exchange(conn, request):
             if not data:
                 return
             left -= len(data)
-        done += 1
+        transactions.append(1)
 
 
 async def measure(fd, size, connections, seconds, warm_up):
@@ -69,9 +68,9 @@ async def measure(fd, size, connections, seconds, warm_up):
             await conn.connect((SERVER, PORT))
             tasks.append(asyncio.create_task(exchange(conn, bytes(size))))
         await asyncio.sleep(warm_up)
-        begin, before = time.perf_counter(), done
+        begin, before = time.perf_counter(), len(transactions)
         await asyncio.sleep(seconds)
-        print(done - before, time.perf_counter() - begin, flush=True)
+        print(len(transactions) - before, time.perf_counter() - begin, flush=True)
         for task in tasks:
             task.cancel()
 
