@@ -172,7 +172,7 @@ def main(arguments):
         print(CASES[arguments[1]](LENGTH * int(arguments[2])))
         return
     for name in arguments or CASES:
-        (n1, i1), (n2, i2) = count(name, 1, "bench.attacks"), count(name, 2, "bench.attacks")
+        (n1, i1, _), (n2, i2, _) = count(name, 1, "bench.attacks"), count(name, 2, "bench.attacks")
         print(f"{name:16} {(i2 - i1) / (n2 - n1):9.0f} instructions per segment", flush=True)
 
 
