@@ -44,6 +44,10 @@ class Descriptor:
     def write(self, data: bytes, flags: Any = None) -> int:
         raise CallFailed("EINVAL")
 
+    def timeout(self, name: str) -> int | None:
+        """How long a call may block, µs; None: for ever."""
+        return None
+
 
 class File(Descriptor):
     """An opened file: endless zeros, takes everything."""
@@ -93,6 +97,12 @@ class Socket(Descriptor):
         self.error: str | None = None
         self.options: dict[str, Any] = {}
 
+    def timeout(self, name: str) -> int | None:
+        return self.options.get(name) or None
+
+    def apply_options(self) -> None:
+        """Settings that live at a connection."""
+
     def take_error(self) -> str | None:
         error, self.error = self.error, None
         return error
@@ -117,7 +127,7 @@ class TcpSocket(Socket):
         self.queue: deque[TcpSocket] = deque()
         self.last_info: Any = None
         self.progress = 0             # bytes that a blocking write has queued so far
-        self.urgent_mark = None
+        self.receive_space = 0        # bytes of window that SO_RCVBUF allows; 0: not set
 
     # -- from the engine -----------------------------------------------------------------------------------
 
@@ -128,6 +138,7 @@ class TcpSocket(Socket):
         """A connection for this listener."""
         child = TcpSocket(self.stack, conn.local[0].version, self.family)
         child.options = dict(self.options)
+        child.receive_space = self.receive_space
         child.attach(conn)
         child.phase = "connected"
         child.connect_told = True
@@ -145,15 +156,22 @@ class TcpSocket(Socket):
             return
         options = self.options
         try:
-            self.conn.nodelay = bool(options.get("TCP_NODELAY"))
-            if options.get("TCP_CORK"):
-                self.conn.cork = True
+            if "TCP_NODELAY" in options:
+                self.conn.nodelay = bool(options["TCP_NODELAY"])
+            if "TCP_CORK" in options or "TCP_NOPUSH" in options:
+                self.conn.cork = self.corked
             if "SO_KEEPALIVE" in options:
                 self.conn.keepalive = bool(options["SO_KEEPALIVE"])
             if "SO_SNDBUF" in options:
                 self.conn.send_buffer = max(2048, options["SO_SNDBUF"])
+            if self.receive_space:
+                self.conn.receive_buffer = self.receive_space
         except ConnectionGone:
             pass
+
+    @property
+    def corked(self) -> bool:
+        return bool(self.options.get("TCP_CORK") or self.options.get("TCP_NOPUSH"))
 
     def connected(self) -> None:
         self.phase = "connected"
@@ -185,6 +203,24 @@ class TcpSocket(Socket):
         self.conn = None
 
     # -- state ---------------------------------------------------------------------------------------------
+
+    def unacknowledged(self) -> int:
+        try:
+            return 0 if self.conn is None else int(self.conn.unacknowledged)
+        except ConnectionGone:
+            return 0
+
+    def not_sent(self) -> int:
+        try:
+            return 0 if self.conn is None else int(self.conn.info().notsent_bytes)
+        except ConnectionGone:
+            return 0
+
+    def lingers(self) -> bool:
+        """close() waits for what is still to be sent and acknowledged."""
+        linger = self.options.get("SO_LINGER", (0, 0))
+        return bool(linger[0] and linger[1] and self.conn is not None and not self.conn.closed
+                    and self.state.name not in ("FIN_WAIT_2", "TIME_WAIT", "CLOSED"))
 
     def consume(self, n: int) -> None:
         if self.conn is not None:
@@ -299,6 +335,7 @@ class TcpSocket(Socket):
         if self.phase in ("new", "listening"):
             raise CallFailed("ENOTCONN")
         low = min(n, 1 if not flags or "waitall" not in flags else n)
+        low = max(low, min(n, self.options.get("SO_RCVLOWAT", 1)))
         if len(self.rx) >= max(low, 1) or (self.rx and (self.fin_received or self.phase == "over")):
             out = bytes(self.rx[:n])
             if not flags or "peek" not in flags:
@@ -332,7 +369,7 @@ class TcpSocket(Socket):
 
     def more(self, on: bool) -> None:
         """MSG_MORE: hold short segments back for this call."""
-        held = on or bool(self.options.get("TCP_CORK"))
+        held = on or self.corked
         if self.conn.cork != held:
             self.conn.cork = held
 
@@ -393,6 +430,7 @@ class UdpSocket(Socket):
         self.queue: deque[tuple[bytes, Any, int]] = deque()
         self.shut_rd = self.shut_wr = False
         self.corked = b""
+        self.spoken_to: tuple[Any, int] | None = None    # where the latest datagram went
 
     def arrived(self, datagram: Any) -> None:
         if self.remote and (datagram.source, datagram.source_port) != self.remote:

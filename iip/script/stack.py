@@ -30,6 +30,7 @@ class Stack(iip.Handler):
         self.listeners: dict[int, TcpSocket] = {}
         self.udp: dict[int, UdpSocket] = {}
         self.traffic: dict[tuple[Any, int, Any, int], Traffic] = {}
+        self.observer: Any = None            # called with every packet that leaves
         self.after_run: list[Any] = []       # functions to call whenever the engine has run
         self.icmp: dict[int, str] = {}       # by local port: errno of the latest ICMP error
         self.run()
@@ -89,6 +90,8 @@ class Stack(iip.Handler):
         live = parse_packet(raw, self.now)
         if live.protocol in _NOT_SHOWN and (live.protocol != ICMP6 or live.icmp_type in _HOST_CHATTER):
             return
+        if self.observer is not None:
+            self.observer(live)
         self.sent.append(live)
         self.log.append((">", live))
         if live.protocol == 6:
@@ -108,6 +111,9 @@ class Stack(iip.Handler):
         if key not in self.traffic:
             self.traffic[key] = Traffic()
         return self.traffic[key]
+
+    def traffic_of(self, local: tuple[Any, int], remote: tuple[Any, int]) -> Traffic | None:
+        return self.traffic.get((*local, *remote))
 
     # -- callbacks -----------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.iss = conn_isn(s, t)
     t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
     t.snd_una = t.snd_nxt = t.iss
-    t.recover = t.fack = t.reo_round = t.iss
+    t.recover = t.fack = t.reo_round = t.snd_sml = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     if s.conf.window_scale:

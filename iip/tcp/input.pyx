@@ -163,7 +163,7 @@ cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used
         return _drop(s, seg, verdict)
     if reuse and seq_leq(t.iss, used):
         t.iss = used + ISS_STEP
-        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.iss
+        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.snd_sml = t.iss
     t.state = SYN_RCVD
     t.flags |= TF_PASSIVE | TF_HALF_OPEN
     s.n_half_open += 1

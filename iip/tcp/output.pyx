@@ -17,7 +17,7 @@ from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
     count, neighbour_table_full, ok, tcp_loss_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff
+from iip.wire.seq cimport seq_diff, seq_gt
 from iip.wire.tcp cimport *
 
 
@@ -122,6 +122,12 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
         arm_timer(s, t)
 
 
+cdef inline bint _short_in_flight(Tcb* t) noexcept nogil:
+    """Minshall's modification of Nagle's algorithm: only a short segment makes the next short one wait, so that the
+    end of a long write does not."""
+    return seq_gt(t.snd_sml, t.snd_una) and seq_diff(t.snd_nxt, t.snd_sml) >= 0
+
+
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     """How many bytes the next segment takes: 0 when the window, the congestion window, Nagle (RFC 9293
     §3.7.4) or silly-window avoidance (§3.8.6.2.1) say wait."""
@@ -139,7 +145,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
         if n == t.unsent:
             if t.flags & TF_FIN_WANTED:
                 return n
-            if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
+            if t.flags & TF_CORK or (not t.flags & TF_NODELAY and _short_in_flight(t)):
                 return 0
         elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
@@ -160,6 +166,8 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     t.rtx_tail = rec
     sent_append(s, t, rec, k)
     t.snd_nxt += rec_space(k)
+    if k.total_len < t.mss:
+        t.snd_sml = t.snd_nxt
 
 
 cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:

@@ -189,6 +189,7 @@ cdef struct Tcb:
     uint64_t bytes_received
     uint32_t n_retransmits
     uint32_t fin_seq
+    uint32_t snd_sml              # end of the latest segment sent that was not full
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL

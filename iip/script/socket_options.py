@@ -1,0 +1,239 @@
+"""setsockopt and getsockopt by name: what the stack has, what only has to be remembered, and what it lacks."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from iip.script.errors import CallFailed, Unsupported
+from iip.script.info import info_values
+from iip.script.sockets import Socket, TcpSocket
+from iip.script.syntax import CallEvent, Struct, Word
+
+if TYPE_CHECKING:
+    from iip.script.runner import Runner
+
+# remembered, and without effect on what a script can see
+REMEMBERED = frozenset({
+    "SO_REUSEADDR", "SO_REUSEPORT", "SO_PRIORITY", "SO_MARK", "SO_BROADCAST", "SO_DEBUG", "SO_INCOMING_CPU", "SO_NO_CHECK",
+    "SO_DONTROUTE", "SO_NOSIGPIPE", "IP_FREEBIND", "IP_BIND_ADDRESS_NO_PORT", "IPV6_V6ONLY", "SO_BUSY_POLL", "TCP_LOG",
+    "IPV6_AUTOFLOWLABEL", "SO_REUSEPORT_LB"})
+TIMES = ("SO_RCVTIMEO", "SO_SNDTIMEO")
+LEVELS = {"SOL_SOCKET": ("SO_",), "SOL_TCP": ("TCP_",), "IPPROTO_TCP": ("TCP_",), "SOL_IP": ("IP_",), "IPPROTO_IP": ("IP_",),
+          "SOL_IPV6": ("IPV6_",), "IPPROTO_IPV6": ("IPV6_",), "SOL_UDP": ("UDP_",), "IPPROTO_UDP": ("UDP_",)}
+# name: (lowest, highest) value; kept at the socket and applied to its connection
+AT_CONNECTION: dict[str, tuple[int, int]] = {
+    "TCP_NODELAY": (0, 1 << 31), "TCP_CORK": (0, 1 << 31), "TCP_NOPUSH": (0, 1 << 31), "SO_KEEPALIVE": (0, 1 << 31)}
+# settings of the whole stack that an option of one socket changes
+AT_STACK: dict[str, tuple[str, float, int, int]] = {
+    "TCP_KEEPIDLE": ("keepalive", 1, 1, 32767), "TCP_KEEPINTVL": ("keepalive_interval", 1, 1, 32767),
+    "TCP_KEEPCNT": ("keepalive_probes", 1, 1, 127), "TCP_SYNCNT": ("syn_retries", 1, 1, 127),
+    "TCP_USER_TIMEOUT": ("user_timeout", 0.001, 0, 1 << 31), "TCP_LINGER2": ("fin_wait2", 1, -(1 << 31), 1 << 31),
+    "TCP_RTO_MAX_MS": ("rto_max", 0.001, 1000, 120000), "TCP_MAXUNACKTIME": ("user_timeout", 1, 0, 1 << 31),
+    "TCP_RTO_MIN_US": ("rto_min", 1e-6, 1, 1 << 31), "TCP_DELACK_MAX_US": ("delayed_ack", 1e-6, 1, 1 << 31)}
+
+
+class SocketOptions:
+    def __init__(self, runner: Runner):
+        self.runner = runner
+        self.symbols = runner.symbols
+        self.setters: dict[str, Callable[[Socket, Any], None]] = {
+            "SO_RCVBUF": self._set_rcvbuf, "SO_RCVBUFFORCE": self._set_rcvbuf, "SO_SNDBUF": self._set_sndbuf,
+            "SO_SNDBUFFORCE": self._set_sndbuf, "SO_LINGER": self._set_linger, "TCP_MAXSEG": self._set_maxseg,
+            "TCP_CONGESTION": self._set_congestion, "SO_RCVLOWAT": self._set_rcvlowat,
+            "TCP_QUICKACK": self._set_quickack, "TCP_NOTSENT_LOWAT": self._set_lowat, "TCP_DELACK": self._set_delack,
+            "IP_TOS": self._set_tos, "IPV6_TCLASS": self._set_tos, "IP_TTL": self._set_ttl,
+            "IPV6_UNICAST_HOPS": self._set_ttl, "IP_MTU_DISCOVER": self._set_discover,
+            "IPV6_MTU_DISCOVER": self._set_discover, "IP_RECVERR": self._keep_udp("IP_RECVERR"),
+            "IPV6_RECVERR": self._keep_udp("IPV6_RECVERR"), "UDP_CORK": self._set_udp_cork,
+            "TCP_FUNCTION_BLK": self._set_functions, "TCP_WINDOW_CLAMP": self._set_clamp,
+        }
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def _name(self, args: list[Any], event: CallEvent) -> str:
+        word = event.arguments[2]
+        if isinstance(word, Word) and word.name not in self.runner.value.defines:
+            return word.name
+        level = event.arguments[1]
+        prefixes = LEVELS.get(level.name, ()) if isinstance(level, Word) else ()
+        for prefix in prefixes or {6: ("TCP_",), 1: ("SO_",), 0xFFFF: ("SO_",), 0: ("IP_",), 41: ("IPV6_",),
+                                   17: ("UDP_",)}.get(args[1], ()):
+            for name, value in self.symbols.items():
+                if name.startswith(prefix) and value == args[2]:
+                    return name
+        raise Unsupported(f"the socket option {args[2]} of level {args[1]}")
+
+    # -- setting -------------------------------------------------------------------------------------------
+
+    def set(self, s: Socket, args: list[Any], event: CallEvent) -> int:
+        name = self._name(args, event)
+        value = args[3]
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if name.startswith("TCP_") and not isinstance(s, TcpSocket):
+            raise CallFailed("ENOPROTOOPT")
+        if name in self.setters:
+            self.setters[name](s, value)
+        elif name in AT_CONNECTION:
+            s.options[name] = int(bool(value))
+            s.apply_options()
+        elif name in AT_STACK:
+            self._set_stack(name, s, value)
+        elif name in TIMES:
+            s.options[name] = self._timeval(value)
+        elif name in REMEMBERED or (name == "SO_ZEROCOPY" and not value):
+            s.options[name] = value
+        else:
+            raise Unsupported(f"the socket option {name}")
+        return 0
+
+    def _timeval(self, value: Any) -> int:
+        if not isinstance(value, Struct):
+            raise CallFailed("EINVAL")
+        return int(value.get("tv_sec", 0, default=0)) * 1_000_000 + int(value.get("tv_usec", 1, default=0))
+
+    def _set_stack(self, name: str, s: Socket, value: Any) -> None:
+        setting, unit, low, high = AT_STACK[name]
+        if not low <= value <= high:
+            raise CallFailed("EINVAL")
+        s.options[name] = value
+        if name == "TCP_LINGER2" and value <= 0:
+            value = 0 if value < 0 else 60
+        self.runner.reconfigure(**{setting: type(getattr(self.runner.stack.engine.config, setting))(value * unit)})
+        s.apply_options()
+
+    def _set_rcvbuf(self, s: Socket, value: Any) -> None:
+        """Linux doubles the wish, for its own overhead, and offers half of that."""
+        linux = self.runner.settings.personality == "linux"
+        whole = max(2 * value, 2304) if linux else value
+        s.options["SO_RCVBUF"] = whole
+        if isinstance(s, TcpSocket):
+            s.receive_space = max(self.runner.settings.window_of(whole), 1)
+            s.apply_options()
+
+    def _set_sndbuf(self, s: Socket, value: Any) -> None:
+        linux = self.runner.settings.personality == "linux"
+        s.options["SO_SNDBUF"] = max(2 * value, 4608) if linux else value
+        s.apply_options()
+
+    def _set_linger(self, s: Socket, value: Any) -> None:
+        if not isinstance(value, Struct):
+            raise CallFailed("EINVAL")
+        s.options["SO_LINGER"] = (int(value.get("onoff", "l_onoff", 0, default=0)), int(value.get("linger", "l_linger", 1,
+                                                                                                default=0)))
+
+    def _set_maxseg(self, s: Socket, value: Any) -> None:
+        if not 88 <= value <= 32767 and self.runner.settings.personality == "linux":
+            raise CallFailed("EINVAL")
+        s.options["TCP_MAXSEG"] = value
+        if isinstance(s, TcpSocket) and s.conn is not None:
+            raise Unsupported("TCP_MAXSEG on an open connection")
+        self.runner.reconfigure(mss=value)
+
+    def _set_congestion(self, s: Socket, value: Any) -> None:
+        name = self.runner.congestion(value)
+        if name is None:
+            raise Unsupported(f"the congestion control {value}")
+        s.options["TCP_CONGESTION"] = value
+        if isinstance(s, TcpSocket) and s.conn is not None:
+            if s.conn.info().state == 1 and name != self.runner.stack.engine.config.congestion:
+                raise Unsupported("another congestion control on an open connection")
+        self.runner.reconfigure(congestion=name)
+
+    def _set_functions(self, s: Socket, value: Any) -> None:
+        name = value.get("function_set_name", 0, default="") if isinstance(value, Struct) else value
+        if name != "freebsd":
+            raise Unsupported(f"the TCP stack {name}")
+        s.options["TCP_FUNCTION_BLK"] = name
+
+    def _set_rcvlowat(self, s: Socket, value: Any) -> None:
+        s.options["SO_RCVLOWAT"] = max(1, value)
+
+    def _set_quickack(self, s: Socket, value: Any) -> None:
+        raise Unsupported("the socket option TCP_QUICKACK")
+
+    def _set_delack(self, s: Socket, value: Any) -> None:
+        self.runner.reconfigure(delayed_ack=0.0 if value else 0.04)
+
+    def _set_lowat(self, s: Socket, value: Any) -> None:
+        s.options["TCP_NOTSENT_LOWAT"] = value
+
+    def _set_clamp(self, s: Socket, value: Any) -> None:
+        raise Unsupported("the socket option TCP_WINDOW_CLAMP")
+
+    def _set_tos(self, s: Socket, value: Any) -> None:
+        if isinstance(s, TcpSocket):
+            if value:
+                raise Unsupported("a type of service of TCP connections")
+            return
+        s.options["IP_TOS"] = value
+
+    def _set_ttl(self, s: Socket, value: Any) -> None:
+        if isinstance(s, TcpSocket):
+            self.runner.reconfigure_ttl(value)
+        s.options["IP_TTL"] = value
+
+    def _set_discover(self, s: Socket, value: Any) -> None:
+        if isinstance(s, TcpSocket) and value not in (1, 2):
+            raise Unsupported("TCP without path MTU discovery")
+        s.options["IP_MTU_DISCOVER"] = value
+
+    def _keep_udp(self, name: str) -> Callable[[Socket, Any], None]:
+        def keep(s: Socket, value: Any) -> None:
+            if isinstance(s, TcpSocket) and value:
+                raise Unsupported(f"{name} of TCP sockets")
+            s.options[name] = value
+        return keep
+
+    def _set_udp_cork(self, s: Socket, value: Any) -> None:
+        s.options["UDP_CORK"] = value
+        if not value and not isinstance(s, TcpSocket):
+            s.flush()
+
+    # -- getting -------------------------------------------------------------------------------------------
+
+    def get(self, s: Socket, args: list[Any], event: CallEvent, compare: Callable[[str, Any, Any], None]) -> int:
+        name = self._name(args, event)
+        expected = args[3]
+        if isinstance(expected, list) and len(expected) == 1:
+            expected = expected[0]
+        actual = self._value(name, s)
+        if name == "SO_LINGER" and isinstance(expected, Struct):
+            actual = {"onoff": actual[0], "linger": actual[1]}
+        compare(name, expected, actual)
+        return 0
+
+    def _value(self, name: str, s: Socket) -> Any:
+        if name == "SO_ERROR":
+            error = s.take_error()
+            return self.runner.errno_number(error) if error else 0
+        if name == "SO_TYPE":
+            return s.type
+        if name == "SO_PROTOCOL":
+            return s.protocol
+        if name == "SO_DOMAIN":
+            return s.family
+        if name == "SO_ACCEPTCONN":
+            return int(isinstance(s, TcpSocket) and s.phase == "listening")
+        if name == "TCP_INFO" and isinstance(s, TcpSocket):
+            return info_values(self.runner, s, prefix="tcpi_")
+        if name == "TCP_MAXSEG" and isinstance(s, TcpSocket):
+            return s.conn.mss if s.conn is not None and s.conn.info().state == 1 else s.options.get("TCP_MAXSEG", 536)
+        if name == "TCP_CONGESTION":
+            return s.options.get(name, self.runner.congestion_name())
+        if name == "SO_LINGER":
+            return s.options.get(name, (0, 0))
+        if name in AT_STACK and name not in s.options:
+            setting, unit, _, _ = AT_STACK[name]
+            return round(getattr(self.runner.stack.engine.config, setting) / unit)
+        if name == "SO_RCVBUF":
+            return s.options.get(name, self.runner.settings.rmem[1])
+        if name == "SO_SNDBUF":
+            return s.options.get(name, self.runner.settings.wmem[1])
+        if name in s.options:
+            return s.options[name]
+        if name in self.setters or name in AT_CONNECTION or name in REMEMBERED or name in TIMES:
+            return {"SO_RCVLOWAT": 1, "IP_TTL": 64, "IPV6_UNICAST_HOPS": 64, "TCP_QUICKACK": 1}.get(name, 0)
+        raise Unsupported(f"the socket option {name}")
+
+
