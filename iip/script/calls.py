@@ -353,9 +353,8 @@ class Calls:
         s = self.socket(args[0])
         flags = self.flags(args, 3)
         to = None
-        if len(args) > 4 and args[4] not in (0, None):
-            if not (args[4] is ANY and (isinstance(s, TcpSocket) or s.remote)):
-                to = self._address(args[4], "connect")
+        if len(args) > 4 and args[4] not in (0, None) and not (args[4] is ANY and (isinstance(s, TcpSocket) or s.remote)):
+            to = self._address(args[4], "connect")
         if isinstance(s, UdpSocket):
             self.runner.subject_udp(s, to)
         return self._write(args[0], self._bytes(args[1], args[2]), flags, to)

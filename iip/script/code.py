@@ -1,7 +1,7 @@
 """`%{ }%` blocks: Python that sees what is known about the connection."""
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import re
 import textwrap
@@ -51,9 +51,9 @@ def run_code(runner: Runner, text: str, line: int) -> None:
     space = names(runner)
     runner.python.update(space)
     out = io.StringIO()
+    runner.python["print"] = functools.partial(print, file=out)
     try:
-        with contextlib.redirect_stdout(out):
-            exec(code, runner.python)
+        exec(code, runner.python)     # noqa: S102
     except AssertionError as error:
         raise Mismatch(f"the assertion does not hold{f': {error}' if str(error) else ''}", _line(error, line),
                        expected=_source(text, line, _line(error, line)), actual=_values(text, space)) from None

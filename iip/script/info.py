@@ -1,6 +1,7 @@
 """`tcpi_*`: what `%{ }%` blocks and TCP_INFO see of a connection, by Linux's names or FreeBSD's."""
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,14 @@ _SEGMENTS = ("snd_cwnd", "snd_ssthresh")
 
 
 def info_values(runner: Runner, s: TcpSocket, prefix: str = "tcpi_") -> dict[str, Any]:
-    values = {prefix + name: value for name, value in _plain(runner, s).items()}
-    return values
+    return {prefix + name: value for name, value in _plain(runner, s).items()}
 
 
 def _plain(runner: Runner, s: TcpSocket) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if s.conn is not None:
-        try:
+        with contextlib.suppress(ConnectionGone):
             s.last_info = asdict(s.conn.info())
-        except ConnectionGone:
-            pass
     if s.last_info:
         found.update(s.last_info)
     if s.conn is None:

@@ -72,9 +72,8 @@ def play_text(text: str, path: str = "<script>", *, personality: str = "auto", v
         runner.play()
     except ScriptError as error:
         _note(result, error, text)
-        if runner is not None:
-            if isinstance(error, Mismatch):
-                result.packets = runner.dump()
+        if runner is not None and isinstance(error, Mismatch):
+            result.packets = runner.dump()
     finally:
         if runner is not None:
             result.output, result.ignored = runner.output, runner.settings.ignored

@@ -94,6 +94,11 @@ class Runner:
         except iip.ConfigError as error:
             raise Unsupported(f"a change of {', '.join(changes)} while the stack runs ({error})") from None
 
+    def sleep(self, microseconds: int) -> None:
+        """A command that takes time; before the script begins it takes none."""
+        if self._stack is not None:
+            self._advance(self.stack.now + microseconds)
+
     def buffers_changed(self) -> None:
         """Sizes of buffers were set: new connections of a running stack get them."""
         if self._stack is not None:

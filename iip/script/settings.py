@@ -149,7 +149,7 @@ class Settings:
         settings["gateway6" if self.wire_version == 6 else "gateway"] = str(self.address("gateway"))
         size = max(2048, ((self.mtu or 1500) + 250) // 64 * 64 + 64)
         settings["packet_size"] = min(size, 65536)
-        settings["receive_buffer"] = max(2048, self.full_space)
+        settings["receive_buffer"] = max(2048, self.rmem[2] if self.wscale else self.full_space)
         settings["send_buffer"] = max(2048, self.wmem[2])
         settings.update(self.config)
         return iip.Config(**settings)

@@ -6,7 +6,10 @@ import shlex
 from typing import TYPE_CHECKING
 
 from iip.script.errors import ScriptError, Unsupported
+from iip.script.expressions import expression
+from iip.script.scanner import Scanner
 from iip.script.sysctl import set_sysctl
+from iip.script.values import Values
 
 if TYPE_CHECKING:
     from iip.script.runner import Runner
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 _NOISE = re.compile(r"\s*(?:\d?>>?\s*&?\S+|&>\s*\S+)\s*(?=$|[\s])")
 # commands that change nothing that a script can see here
 _HARMLESS = frozenset({
-    "true", ":", "sleep", "date", "set", "modprobe", "kldload", "kldunload", "sync", "iptables", "export", "hash", "umask",
+    "true", ":", "date", "set", "modprobe", "kldload", "kldunload", "sync", "iptables", "export", "hash", "umask",
     "tcpdump", "exit", "dmesg", "logger", "ulimit", "ethtool", "wait", "ls", "test", "["})
 _RESTORE = re.compile(r"/tmp/sysctl_restore\S*")
 # what the usual test beds' defaults are
@@ -38,8 +41,7 @@ def _commands(text: str) -> list[str]:
     text = re.sub(r"\\\n", " ", text)
     found: list[str] = []
     for row in text.split("\n"):
-        row = re.sub(r"(?:^|\s)#.*", "", row)
-        found += re.split(r";|&&|\|\|", row)
+        found += re.split(r";|&&|\|\|", re.sub(r"(?:^|\s)#.*", "", row))
     return [command.strip() for command in found if command.strip()]
 
 
@@ -48,7 +50,7 @@ def _expand(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         if not re.fullmatch(r"[\d\s*+\-/()<>x]+", match[1]):
             raise Unsupported(f"the expression $(({match[1]}))")
-        return str(int(eval(match[1].replace("/", "//"), {"__builtins__": {}})))
+        return str(Values({})(expression(Scanner(match[1]))))
     return re.sub(r"\$\(\((.*?)\)\)", value, text)
 
 
@@ -91,12 +93,20 @@ def _word(runner: Runner, words: list[str], command: str) -> None:
         runner.settings.ignored.append(name)
     elif name in ("ip", "ip6", "route"):
         _ip(runner, words, command)
-    elif (name in ("tc", "ifconfig") and not re.search(r"netem|loss|delay", command)) or name in _HARMLESS or (name == "echo" and ">" not in command):
+    elif name in ("sleep", "usleep") and len(words) == 2 and re.fullmatch(r"[\d.]+", words[1]):
+        runner.sleep(round(float(words[1]) * (1_000_000 if name == "sleep" else 1)))
+    elif _harmless(name, command):
         runner.settings.ignored.append(command)
     elif "=" in command and name.endswith((".sh", ".py")):
         _assignments(runner, words[1:])
     else:
         raise Unsupported(f"the command {command!r}")
+
+
+def _harmless(name: str, command: str) -> bool:
+    if name in ("tc", "ifconfig"):
+        return not re.search(r"netem|loss|delay", command)
+    return name in _HARMLESS or (name == "echo" and ">" not in command)
 
 
 def _sysctl(runner: Runner, words: list[str], command: str) -> None:

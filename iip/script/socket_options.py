@@ -135,9 +135,9 @@ class SocketOptions:
         if name is None:
             raise Unsupported(f"the congestion control {value}")
         s.options["TCP_CONGESTION"] = value
-        if isinstance(s, TcpSocket) and s.conn is not None:
-            if s.conn.info().state == 1 and name != self.runner.stack.engine.config.congestion:
-                raise Unsupported("another congestion control on an open connection")
+        other = name != self.runner.stack.engine.config.congestion
+        if other and isinstance(s, TcpSocket) and s.conn is not None and s.conn.info().state == 1:
+            raise Unsupported("another congestion control on an open connection")
         self.runner.reconfigure(congestion=name)
 
     def _set_functions(self, s: Socket, value: Any) -> None:

@@ -189,7 +189,8 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         t.unsent -= k.total_len
         k.flags &= 0xFFFF
         if t.unsent == 0:
-            k.flags |= REC_PUSH
+            if k.total_len:
+                k.flags |= REC_PUSH
             if unlikely(t.flags & TF_FIN_WANTED):
                 k.flags |= REC_FIN
                 _fin_leaves(t)
