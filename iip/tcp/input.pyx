@@ -10,7 +10,7 @@ from iip.tcp.conn cimport (
     mark_dirty, mark_ready)
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.syn cimport tcp_send_rst_for
-from iip.tcp.receive cimport receive_in_order, receive_text
+from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
@@ -275,6 +275,8 @@ cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil
             mark_dirty(s, t)
         return _drop(s, seg, tcp_old_duplicate)
     _owe_ack(s, t)
+    if seg.len and seq_lt(seg.seq, t.rcv_nxt):
+        receive_note_duplicate(s, t, seg.seq, seg.len)
     if t.ooo_head != NIL and not t.flags & TF_SACK:
         t.dup_owed = 1
     return _drop(s, seg, verdict)
