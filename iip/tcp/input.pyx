@@ -383,13 +383,13 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         _owe_ack(s, t)
         return _drop(s, seg, tcp_old_duplicate)
     if unlikely(t.flags & TF_ORPHAN) and seg.len and seq_gt(seg.seq + seg.len, t.rcv_nxt):
-        return _text_after_close(s, t, seg)
+        return _text_after_close(s, t, rx, seg)
     return receive_text(s, t, seg)
 
 
-cdef int _text_after_close(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+cdef int _text_after_close(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """Nobody will read this: say so (RFC 9293 §3.6.1, MUST-17 of RFC 1122 §4.2.2.13)."""
-    t.flags |= TF_SEND_RST
+    tcp_send_rst_for(s, rx, seg)
     conn_close(s, t, CLOSE_ABORTED)
     return _drop(s, seg, tcp_after_close)
 
