@@ -74,8 +74,10 @@ class Config:
     mss: int = _number(0, 65495, "bytes; 0: from the MTU", 0)
     window_scale: bool = True
     sack: bool = True
+    dsack: bool = True                    # report duplicate arrivals by SACK (RFC 2883)
     timestamps: bool = True
     strict_timestamps: bool = False       # drop segments without the timestamps that were agreed upon
+    option_order: str = "linux"           # of a SYN's options; or "bsd", with its padding
     # tcp: timers
     rto_min: float = _number(0.001, 60, "seconds", 0.2)
     rto_max: float = _number(1, 240, "seconds", 120.0)
@@ -102,6 +104,7 @@ class Config:
     fastopen_cache: int = _number(4, 1 << 16, "servers", 64)
     # tcp: behaviour
     nagle: bool = True
+    idle_restart: bool = True             # after a pause longer than the RTO the window starts anew (RFC 5681 §4.1)
     initial_window: int = _number(1, 64, "segments", 10)
     mtu_probing: str = "off"              # or "blackhole", "always": RFC 4821, RFC 8899
     mtu_probing_base: int = _number(64, 65495, "bytes of payload", 1024)
@@ -207,6 +210,8 @@ class Config:
             raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
         if self.fastopen not in ("off", "client", "server", "both"):
             raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
+        if self.option_order not in ("linux", "bsd"):
+            raise ConfigError(f"option_order={self.option_order!r}: use 'linux' or 'bsd'")
         if self.mtu_probing not in ("off", "blackhole", "always"):
             raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
         if self.ecn not in ("off", "passive", "on"):

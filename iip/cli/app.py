@@ -7,6 +7,7 @@ from iip.cli.bulk import bulk
 from iip.cli.get import get
 from iip.cli.ping import ping
 from iip.cli.pingpong import pingpong
+from iip.cli.script import script
 from iip.cli.serve import serve
 from iip.cli.sim import sim
 from iip.cli.wire import wire
@@ -18,5 +19,5 @@ def cli() -> None:
     """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 
-for command in (pingpong, bulk, sim, serve, get, ping, wire):
+for command in (pingpong, bulk, sim, script, serve, get, ping, wire):
     cli.add_command(command)

@@ -36,4 +36,8 @@ class CallFailed(Exception):
 
 
 class WouldBlock(Exception):
-    """A blocking call has nothing to return yet."""
+    """A blocking call has nothing to return yet; `timeout`: µs that it may wait, None: for ever."""
+
+    def __init__(self, timeout: int | None = None):
+        super().__init__(timeout)
+        self.timeout = timeout

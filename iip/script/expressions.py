@@ -23,8 +23,12 @@ def expression(s: Scanner, level: int = 0) -> Any:
 
 
 def _operator(s: Scanner, choices: tuple[str, ...]) -> str | None:
+    """The operator here. Arithmetic must stand on the line of its left side: `+` and `*` begin the next event, too."""
+    line = s.line(s.at - 1)
+    s.skip()
     for choice in choices:
-        s.skip()
+        if s.line() != line and choice[0] in "+-*/%<>":
+            return None
         if not s.text.startswith(choice, s.at):
             continue
         if len(choice) == 1 and s.text[s.at:s.at + 2] in ("||", "&&", "<<", ">>", "%{", "}%"):
@@ -37,6 +41,7 @@ def _operator(s: Scanner, choices: tuple[str, ...]) -> str | None:
 def _unary(s: Scanner) -> Any:
     if s.match(r"\.\.\."):
         return ANY
+    s.match(r"&(?=[A-Za-z_])")    # an address: of what stands there
     for operator in "-~!":
         if s.match(rf"{operator}(?!=)"):
             value = _unary(s)

@@ -5,7 +5,7 @@ from typing import Any
 
 from iip.script.errors import Unsupported
 from iip.script.scanner import Scanner, number
-from iip.script.syntax import ANY, IcmpPacket, IpFields, Option, PacketEvent, TcpPacket, UdpPacket
+from iip.script.syntax import ANY, IcmpPacket, IpFields, Option, PacketEvent, TcpPacket, UdpPacket, Word
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE = (1 << i for i in range(9))
 FLAG_LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "C": CWR, "A": AE,
@@ -27,12 +27,14 @@ def packet(s: Scanner, direction: str) -> PacketEvent:
     ports = _ports(s) or ports
     if found := s.peek(_TUNNELS):
         raise Unsupported(f"encapsulation ({found[1]})", s.line())
+    if s.peek(r"addr\["):
+        raise Unsupported("named addresses (MPTCP)", s.line())
     if found := s.peek(r"(sctp|udplite|dccp|esp|ah)\b"):
         raise Unsupported(f"the protocol {found[1]}", s.line())
-    s.match(r"tcp\b:?")
-    if s.match(r"icmp(v6|6)?\b:?"):
+    s.match(r"(?i:tcp)\b:?")
+    if s.match(r"(?i:icmp)(v6|6)?\b:?"):
         body: Any = _icmp(s)
-    elif s.match(r"udp\b:?"):
+    elif s.match(r"(?i:udp)\b:?"):
         body = _udp(s, ports)
     else:
         body = _tcp(s, ports)
@@ -150,6 +152,10 @@ def _option(s: Scanner) -> Option:
         return Option("TS", (value, _number_or_any(s)))
     if found := s.match(r"(FOEXP|exp-fastopen|FO|fastopen)\b\s*([0-9a-fA-F]+\b)?"):
         kind = "FOEXP" if found[1] in ("FOEXP", "exp-fastopen") else "FO"
+        if not found[2] and (name := s.match(r"[A-Za-z_]\w*")):
+            return Option(kind, Word(name[0]))
+        if not found[2] and s.match(r"\.\.\.|\*"):
+            return Option(kind, ANY)
         return Option(kind, _hex(s, found[2] or ""))
     return _rare_option(s)
 

@@ -20,6 +20,17 @@ _REASON_ERRNO = {Reason.RESET: "ECONNRESET", Reason.REFUSED: "ECONNREFUSED", Rea
 IN, PRI, OUT, ERR, HUP, RDNORM, WRNORM, RDHUP = 1, 2, 4, 8, 16, 64, 256, 0x2000
 
 
+# kept at the socket, and an attribute of its connection: (attribute, unit, lowest, highest)
+AT_CONNECTION: dict[str, tuple[str, float, int, int]] = {
+    "TCP_NODELAY": ("nodelay", 0, -(1 << 31), 1 << 31), "TCP_CORK": ("cork", 0, -(1 << 31), 1 << 31),
+    "TCP_NOPUSH": ("cork", 0, -(1 << 31), 1 << 31), "SO_KEEPALIVE": ("keepalive", 0, -(1 << 31), 1 << 31),
+    "SO_MAX_PACING_RATE": ("max_pacing_rate", 1, 0, 1 << 40), "TCP_QUICKACK": ("quickack", 0, -(1 << 31), 1 << 31),
+    "TCP_KEEPIDLE": ("keepalive_idle", 1, 1, 32767), "TCP_KEEPINTVL": ("keepalive_interval", 1, 1, 32767),
+    "TCP_KEEPCNT": ("keepalive_probes", 1, 1, 127), "TCP_USER_TIMEOUT": ("user_timeout", 0.001, 0, (1 << 31) - 1),
+    "TCP_MAXUNACKTIME": ("user_timeout", 1, 0, (1 << 31) - 1), "TCP_NOTSENT_LOWAT": ("unsent_low", 1, 0, 1 << 32),
+    "IP_TOS": ("traffic_class", 1, 0, 255), "IPV6_TCLASS": ("traffic_class", 1, -1, 255), "IP_TTL": ("ttl", 1, 1, 255),
+    "IPV6_UNICAST_HOPS": ("ttl", 1, -1, 255)}
+
 class Descriptor:
     """Anything with a file descriptor."""
 
@@ -43,6 +54,10 @@ class Descriptor:
 
     def write(self, data: bytes, flags: Any = None) -> int:
         raise CallFailed("EINVAL")
+
+    def timeout(self, name: str) -> int | None:
+        """How long a call may block, µs; None: for ever."""
+        return None
 
 
 class File(Descriptor):
@@ -93,6 +108,12 @@ class Socket(Descriptor):
         self.error: str | None = None
         self.options: dict[str, Any] = {}
 
+    def timeout(self, name: str) -> int | None:
+        return self.options.get(name) or None
+
+    def apply_options(self) -> None:
+        """Settings that live at a connection."""
+
     def take_error(self) -> str | None:
         error, self.error = self.error, None
         return error
@@ -117,7 +138,7 @@ class TcpSocket(Socket):
         self.queue: deque[TcpSocket] = deque()
         self.last_info: Any = None
         self.progress = 0             # bytes that a blocking write has queued so far
-        self.urgent_mark = None
+        self.receive_space = 0        # bytes of window that SO_RCVBUF allows; 0: not set
 
     # -- from the engine -----------------------------------------------------------------------------------
 
@@ -128,6 +149,7 @@ class TcpSocket(Socket):
         """A connection for this listener."""
         child = TcpSocket(self.stack, conn.local[0].version, self.family)
         child.options = dict(self.options)
+        child.receive_space = self.receive_space
         child.attach(conn)
         child.phase = "connected"
         child.connect_told = True
@@ -145,15 +167,29 @@ class TcpSocket(Socket):
             return
         options = self.options
         try:
-            self.conn.nodelay = bool(options.get("TCP_NODELAY"))
-            if options.get("TCP_CORK"):
-                self.conn.cork = True
-            if "SO_KEEPALIVE" in options:
-                self.conn.keepalive = bool(options["SO_KEEPALIVE"])
             if "SO_SNDBUF" in options:
                 self.conn.send_buffer = max(2048, options["SO_SNDBUF"])
+            if self.receive_space:
+                self.conn.receive_buffer = self.receive_space
         except ConnectionGone:
             pass
+        for name in options:
+            self.apply_option(name)
+
+    def apply_option(self, name: str) -> None:
+        """One option that is an attribute of the connection."""
+        if self.conn is None or name not in AT_CONNECTION:
+            return
+        attribute, unit, _, _ = AT_CONNECTION[name]
+        value = self.options[name]
+        if value < 0:
+            return                    # as usual
+        with contextlib.suppress(ConnectionGone):
+            setattr(self.conn, attribute, bool(value) if not unit else value if unit == 1 else value * unit)
+
+    @property
+    def corked(self) -> bool:
+        return bool(self.options.get("TCP_CORK") or self.options.get("TCP_NOPUSH"))
 
     def connected(self) -> None:
         self.phase = "connected"
@@ -179,12 +215,28 @@ class TcpSocket(Socket):
             errno = "EPIPE"
         if errno and self.phase != "over":
             self.error = errno
-            if errno != "EPIPE" or not self.fin_received:
-                self.rx.clear()
         self.phase = "over"
         self.conn = None
 
     # -- state ---------------------------------------------------------------------------------------------
+
+    def unacknowledged(self) -> int:
+        try:
+            return 0 if self.conn is None else int(self.conn.unacknowledged)
+        except ConnectionGone:
+            return 0
+
+    def not_sent(self) -> int:
+        try:
+            return 0 if self.conn is None else int(self.conn.info().notsent_bytes)
+        except ConnectionGone:
+            return 0
+
+    def lingers(self) -> bool:
+        """close() waits for what is still to be sent and acknowledged."""
+        linger = self.options.get("SO_LINGER", (0, 0))
+        return bool(linger[0] and linger[1] and self.conn is not None and not self.conn.closed
+                    and self.state.name not in ("FIN_WAIT_2", "TIME_WAIT", "CLOSED"))
 
     def consume(self, n: int) -> None:
         if self.conn is not None:
@@ -224,7 +276,7 @@ class TcpSocket(Socket):
     def writable(self) -> bool:
         """Room for a third of the buffer, and not more unsent data than TCP_NOTSENT_LOWAT allows."""
         low = self.options.get("TCP_NOTSENT_LOWAT")
-        if low and self.conn is not None and self.conn.info().notsent_bytes >= low:
+        if low and self.conn is not None and self.not_sent() >= low:
             return False
         room = self.send_room()
         return room > 0 and 3 * room >= self.conn.send_buffer
@@ -256,7 +308,7 @@ class TcpSocket(Socket):
             raise WouldBlock
         return self.queue.popleft()
 
-    def connect(self, address: Any, port: int) -> None:
+    def connect(self, address: Any, port: int, data: bytes | None = None) -> None:
         if self.phase == "connected":
             if not self.connect_told:
                 self.connect_told = True
@@ -271,7 +323,7 @@ class TcpSocket(Socket):
             raise CallFailed("ECONNABORTED")
         source = self.local or (None, 0)
         try:
-            conn = self.stack.engine.tcp_connect(address, port, source=source[0] or None, source_port=source[1])
+            conn = self.stack.engine.tcp_connect(address, port, source=source[0] or None, source_port=source[1], data=data)
         except IipError as error:
             raise CallFailed("ENETUNREACH" if "route" in str(error) else "EADDRNOTAVAIL") from None
         self.phase = "connecting"
@@ -299,6 +351,7 @@ class TcpSocket(Socket):
         if self.phase in ("new", "listening"):
             raise CallFailed("ENOTCONN")
         low = min(n, 1 if not flags or "waitall" not in flags else n)
+        low = max(low, min(n, self.options.get("SO_RCVLOWAT", 1)))
         if len(self.rx) >= max(low, 1) or (self.rx and (self.fin_received or self.phase == "over")):
             out = bytes(self.rx[:n])
             if not flags or "peek" not in flags:
@@ -332,7 +385,7 @@ class TcpSocket(Socket):
 
     def more(self, on: bool) -> None:
         """MSG_MORE: hold short segments back for this call."""
-        held = on or bool(self.options.get("TCP_CORK"))
+        held = on or self.corked
         if self.conn.cork != held:
             self.conn.cork = held
 
@@ -393,6 +446,7 @@ class UdpSocket(Socket):
         self.queue: deque[tuple[bytes, Any, int]] = deque()
         self.shut_rd = self.shut_wr = False
         self.corked = b""
+        self.spoken_to: tuple[Any, int] | None = None    # where the latest datagram went
 
     def arrived(self, datagram: Any) -> None:
         if self.remote and (datagram.source, datagram.source_port) != self.remote:

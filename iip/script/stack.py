@@ -30,6 +30,7 @@ class Stack(iip.Handler):
         self.listeners: dict[int, TcpSocket] = {}
         self.udp: dict[int, UdpSocket] = {}
         self.traffic: dict[tuple[Any, int, Any, int], Traffic] = {}
+        self.observer: Any = None            # called with every packet that leaves
         self.after_run: list[Any] = []       # functions to call whenever the engine has run
         self.icmp: dict[int, str] = {}       # by local port: errno of the latest ICMP error
         self.run()
@@ -89,6 +90,8 @@ class Stack(iip.Handler):
         live = parse_packet(raw, self.now)
         if live.protocol in _NOT_SHOWN and (live.protocol != ICMP6 or live.icmp_type in _HOST_CHATTER):
             return
+        if self.observer is not None:
+            self.observer(live)
         self.sent.append(live)
         self.log.append((">", live))
         if live.protocol == 6:
@@ -108,6 +111,9 @@ class Stack(iip.Handler):
         if key not in self.traffic:
             self.traffic[key] = Traffic()
         return self.traffic[key]
+
+    def traffic_of(self, local: tuple[Any, int], remote: tuple[Any, int]) -> Traffic | None:
+        return self.traffic.get((*local, *remote))
 
     # -- callbacks -----------------------------------------------------------------------------------------
 
@@ -201,16 +207,21 @@ class Traffic:
 
 
 def icmp_errno(error: Any) -> str:
+    """The errno that an ICMP error of the engine's becomes."""
+    return errno_of_icmp(error.destination.version, error.type, error.code)
+
+
+def errno_of_icmp(version: int, kind: int, code: int) -> str:
     """The errno that an ICMP error becomes (RFC 1122 §4.2.3.9 and Linux's table)."""
-    if error.type == 3 and error.destination.version == 4:
+    if kind == 3 and version == 4:
         table = {0: "ENETUNREACH", 1: "EHOSTUNREACH", 2: "ENOPROTOOPT", 3: "ECONNREFUSED", 4: "EMSGSIZE",
                  5: "EOPNOTSUPP", 6: "ENETUNREACH", 7: "EHOSTDOWN", 8: "ENONET", 9: "ENETUNREACH", 10: "EHOSTUNREACH",
                  11: "ENETUNREACH", 12: "EHOSTUNREACH", 13: "EHOSTUNREACH", 14: "EHOSTUNREACH", 15: "EHOSTUNREACH"}
-        return table.get(error.code, "EHOSTUNREACH")
-    if error.type == 1:
+        return table.get(code, "EHOSTUNREACH")
+    if kind == 1 and version == 6:
         return {0: "ENETUNREACH", 1: "EACCES", 2: "EHOSTUNREACH", 3: "EHOSTUNREACH", 4: "ECONNREFUSED",
-                5: "EACCES", 6: "EACCES"}.get(error.code, "EPROTO")
-    if error.type == 12 or error.type == 4:
+                5: "EACCES", 6: "EACCES"}.get(code, "EPROTO")
+    if kind in (4, 12):
         return "EPROTO"
     return "EHOSTUNREACH"
 

@@ -4,7 +4,7 @@ from iip.memory.pool cimport REC_APP_LIMITED, Packet
 from iip.tcp.bbr_model cimport *
 from iip.tcp.pacing cimport pacing_set
 from iip.tcp.tcb cimport (
-    CC_EXTRA, CC_LOST, CC_MODEL, CC_PACED, CC_RATE, TF_LOSS, TF_RECOVERY, AckInfo, rec_space, tcp_in_flight)
+    CC_LOST, CC_MODEL, CC_PACED, CC_RATE, EXTRA_LIMITS, TF_LOSS, TF_RECOVERY, AckInfo, rec_space, tcp_in_flight)
 from iip.wire.rng cimport rng_next
 from iip.wire.seq cimport seq_geq
 
@@ -14,8 +14,8 @@ cdef int64_t MIN_RTT_FILTER = 10 * SECOND
 cdef int64_t PROBE_RTT_INTERVAL = 5 * SECOND
 cdef int64_t PROBE_RTT_DURATION = 200 * MS
 
-if sizeof(Bbr) > CC_EXTRA:
-    raise SystemError(f"BBR's state takes {sizeof(Bbr)} bytes, more than CC_EXTRA")
+if sizeof(Bbr) > EXTRA_LIMITS:
+    raise SystemError(f"BBR's state takes {sizeof(Bbr)} bytes, more than EXTRA_LIMITS")
 
 
 # -- rounds and states ---------------------------------------------------------------------------------------

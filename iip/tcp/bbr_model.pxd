@@ -1,7 +1,7 @@
 """BBR's state and what it says about the path (draft-ietf-ccwg-bbr §5.5). Bandwidths are bytes per second, volumes bytes,
 times ns, gains hundredths; names are the draft's."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from iip.tcp.tcb cimport CC_EXTRA, Tcb, Tcp
+from iip.tcp.tcb cimport Tcb, Tcp, tcb_extra
 
 cdef enum:
     STARTUP = 0
@@ -89,7 +89,7 @@ cdef struct Bbr:
 
 
 cdef inline Bbr* bbr_state(Tcp* s, Tcb* t) noexcept nogil:
-    return <Bbr*>(s.cc_extra + <size_t>t.id * CC_EXTRA)
+    return <Bbr*>tcb_extra(s, t)
 
 
 cdef inline bint in_probe_bw(Bbr* b) noexcept nogil:

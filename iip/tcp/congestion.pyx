@@ -138,7 +138,7 @@ cdef void congestion_after_idle(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t restart = initial_window(s, t)
     cdef int64_t idle = s.now - t.last_data
     t.cc.on_idle(s, t, idle)
-    if t.cc_mode & CC_MODEL or idle <= t.rto:
+    if t.cc_mode & CC_MODEL or idle <= t.rto or not s.conf.idle_restart:
         return
     if t.ssthresh != NO_SSTHRESH:
         t.ssthresh = max(t.ssthresh, t.cwnd - (t.cwnd >> 2))

@@ -106,7 +106,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.iss = conn_isn(s, t)
     t.ts_offset = conn_ts_offset(s, local, remote, lport, rport)
     t.snd_una = t.snd_nxt = t.iss
-    t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.iss
+    t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.snd_sml = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     t.rcv_wscale = conn_window_scale(s)

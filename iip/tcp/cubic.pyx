@@ -12,8 +12,8 @@ cdef enum:
     SCALE = 10                    # w_est has 10 bits behind the point
     ALPHA = 542                   # RFC 9438 §4.3: 3 (1 - beta) / (1 + beta), in 1024ths
     # HyStart++ (RFC 9406 §4.3)
-    MIN_RTT_THRESH = 4000000      # ns
-    MAX_RTT_THRESH = 16000000
+    MIN_RTT_THRESH = 4000         # us
+    MAX_RTT_THRESH = 16000
     MIN_RTT_DIVISOR = 8
     N_RTT_SAMPLE = 8
     CSS_GROWTH_DIVISOR = 4
@@ -36,9 +36,9 @@ cdef struct Cubic:
     int64_t last_ack              # ns
     uint64_t credit               # growth that is less than a byte, times cwnd
     # HyStart++
-    int64_t last_min_rtt          # of the previous round, ns; 0: not known
-    int64_t min_rtt               # of this one
-    int64_t css_baseline          # not 0: conservative slow start
+    uint32_t last_min_rtt         # of the previous round, us; 0: not known
+    uint32_t min_rtt              # of this one
+    uint32_t css_baseline         # not 0: conservative slow start
     uint32_t window_end           # the round ends when this is acknowledged
     uint8_t samples               # round-trip times measured in this round
     uint8_t css_rounds
@@ -77,11 +77,12 @@ cdef void _new_round(Tcb* t, Cubic* q) noexcept nogil:
 
 cdef void _watch_delay(Tcb* t, Cubic* q, int64_t rtt) noexcept nogil:
     """§4.2: a round trip that grows tells of a queue; one that shrinks again, that it was something else."""
-    cdef int64_t threshold
+    cdef uint32_t threshold, us
     if rtt < 0:
         return
-    if q.min_rtt == 0 or rtt < q.min_rtt:
-        q.min_rtt = max(rtt, <int64_t>1)
+    us = <uint32_t>max(rtt // 1000, <int64_t>1)
+    if q.min_rtt == 0 or us < q.min_rtt:
+        q.min_rtt = us
     if q.samples < N_RTT_SAMPLE:
         q.samples += 1
     if q.samples < N_RTT_SAMPLE or q.last_min_rtt == 0:
@@ -90,7 +91,7 @@ cdef void _watch_delay(Tcb* t, Cubic* q, int64_t rtt) noexcept nogil:
         if q.min_rtt < q.css_baseline:
             q.css_baseline = 0
         return
-    threshold = min(max(q.last_min_rtt // MIN_RTT_DIVISOR, <int64_t>MIN_RTT_THRESH), <int64_t>MAX_RTT_THRESH)
+    threshold = min(max(q.last_min_rtt // MIN_RTT_DIVISOR, <uint32_t>MIN_RTT_THRESH), <uint32_t>MAX_RTT_THRESH)
     if q.min_rtt >= q.last_min_rtt + threshold:
         q.css_baseline = q.min_rtt
         q.css_rounds = 0

@@ -45,11 +45,12 @@ cdef int64_t _ms_since(Tcp* s, int64_t at) noexcept:
     return (s.now - at) // 1000000
 
 
-cdef int64_t _so_far(Tcp* s, Tcb* t, int64_t counted, int by) noexcept:
+cdef int64_t _waited(Tcp* s, Tcb* t, int by) noexcept:
     """us that sending was limited, what goes on now included."""
-    if t.limited_at and t.limited_by == by:
-        counted += s.now - t.limited_at
-    return counted // 1000
+    cdef Limits* limit = limits(s, t)
+    if not t.modes & MD_LIMITED:
+        return 0
+    return ((limit.rwnd if by == LIM_WINDOW else limit.sndbuf) + (s.now - limit.at if t.limited_by == by else 0)) // 1000
 
 
 cdef dict _receiving(Tcp* s, Tcb* t):
@@ -78,8 +79,8 @@ cdef dict _sending(Tcp* s, Tcb* t):
         "bytes_sent": t.bytes_acked + out + t.bytes_retrans, "bytes_retrans": t.bytes_retrans, "segs_out": t.segs_out,
         "data_segs_out": t.data_segs_out, "last_data_sent": _ms_since(s, t.last_data), "last_ack_sent": 0,
         "busy_time": (t.busy + (s.now - t.busy_at if t.busy_at else 0)) // 1000,
-        "rwnd_limited": _so_far(s, t, t.rwnd_limited, LIM_WINDOW),
-        "sndbuf_limited": _so_far(s, t, t.sndbuf_limited, LIM_BUFFER),
+        "rwnd_limited": _waited(s, t, LIM_WINDOW),
+        "sndbuf_limited": _waited(s, t, LIM_BUFFER),
         "dsack_dups": t.n_dsack, "reord_seen": t.reo_seen, "reordering": 3, "fackets": 0, "rehash": 0,
     }
 

@@ -15,7 +15,7 @@ from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
 from iip.tcp.ecn cimport ecn_input
-from iip.tcp.receive cimport receive_in_order, receive_text
+from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
@@ -150,6 +150,7 @@ cdef int _input_no_connection(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
 
 cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     cdef bint acceptable = False
+    cdef uint32_t offered = t.rcv_adv - t.rcv_nxt         # by our SYN
     if seg.flags & TH_ACK:
         if seq_leq(seg.ack, t.iss) or seq_gt(seg.ack, t.snd_nxt):
             tcp_send_rst_for(s, rx, seg)
@@ -173,7 +174,7 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
         rtt_sample(s, t, s.now - t.syn_sent_at)
     t.last_rx = s.now
     t.snd_una = t.iss + 1
-    t.rcv_adv = t.rcv_nxt + min(t.rcv_buf, <uint32_t>65535)   # what our SYN offered
+    t.rcv_adv = t.rcv_nxt + offered
     conn_established(s, t)
     if unlikely(seg.ack != t.snd_una):            # data that went with our SYN
         ack_new(s, t, seg)
@@ -249,6 +250,8 @@ cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil
         t.challenge_at = s.now
     _owe_ack(s, t)
     if seg.len:
+        if seq_lt(seg.seq, t.rcv_nxt):
+            receive_note_duplicate(s, t, seg.seq, seg.len)
         t.modes &= ~<uint32_t>MD_PINGPONG
         acks_quick(s, t)
     if t.ooo_head != NIL and not t.flags & TF_SACK:
@@ -384,13 +387,13 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         _owe_ack(s, t)
         return _drop(s, seg, tcp_old_duplicate)
     if unlikely(t.flags & TF_ORPHAN) and seg.len and seq_gt(seg.seq + seg.len, t.rcv_nxt):
-        return _text_after_close(s, t, seg)
+        return _text_after_close(s, t, rx, seg)
     return receive_text(s, t, seg)
 
 
-cdef int _text_after_close(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+cdef int _text_after_close(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """Nobody will read this: say so (RFC 9293 §3.6.1, MUST-17 of RFC 1122 §4.2.2.13)."""
-    t.flags |= TF_SEND_RST
+    tcp_send_rst_for(s, rx, seg)
     conn_close(s, t, CLOSE_ABORTED)
     return _drop(s, seg, tcp_after_close)
 

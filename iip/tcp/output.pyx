@@ -1,5 +1,6 @@
 """What leaves: see output.pxd."""
 from libc.stdint cimport int32_t
+from libc.string cimport memset
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt,
     pkt_slice, pool_low, pool_very_low, pool_views_low)
@@ -162,20 +163,33 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _limited(Tcp* s, Tcb* t, int by) noexcept nogil:
     """For `Connection.info`: what keeps us from sending, and since when."""
-    if t.limited_at == 0:
-        t.limited_at = s.now
-        t.limited_by = <uint8_t>by
+    if t.limited_by:
+        return
+    if not t.modes & MD_LIMITED:
+        t.modes |= MD_LIMITED
+        memset(limits(s, t), 0, sizeof(Limits))
+    limits(s, t).at = s.now
+    t.limited_by = <uint8_t>by
 
 
 cdef void _not_limited(Tcp* s, Tcb* t) noexcept nogil:
     """Something was sent. The window may have closed again behind it."""
+    cdef Limits* limit = limits(s, t)
+    if limit.at == s.now:
+        return
     if t.limited_by == LIM_WINDOW:
-        t.rwnd_limited += s.now - t.limited_at
+        limit.rwnd += s.now - limit.at
     else:
-        t.sndbuf_limited += s.now - t.limited_at
-    t.limited_at = 0
+        limit.sndbuf += s.now - limit.at
+    t.limited_by = 0
     if t.unsent and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0:
         _limited(s, t, LIM_WINDOW)
+
+
+cdef inline bint _short_in_flight(Tcb* t) noexcept nogil:
+    """Minshall's modification of Nagle's algorithm: only a short segment makes the next short one wait, so that the
+    end of a long write does not."""
+    return seq_gt(t.snd_sml, t.snd_una) and seq_diff(t.snd_nxt, t.snd_sml) >= 0
 
 
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
@@ -198,7 +212,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
                 return n
             if unlikely(t.flags & TF_CORK):
                 return n if options_cork_over(s, t) else 0
-            if not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una:
+            if not t.flags & TF_NODELAY and _short_in_flight(t):
                 return 0
         elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
@@ -221,6 +235,8 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     t.rtx_tail = rec
     sent_append(s, t, rec, k)
     t.snd_nxt += rec_space(k)
+    if k.total_len < t.mss:
+        t.snd_sml = t.snd_nxt
 
 
 cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
@@ -266,7 +282,8 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         t.unsent -= k.total_len
         k.flags &= 0xFFFF
         if t.unsent == 0:
-            k.flags |= REC_PUSH
+            if k.total_len:
+                k.flags |= REC_PUSH
             if unlikely(t.flags & TF_FIN_WANTED) and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt + k.total_len) > 0:
                 k.flags |= REC_FIN
                 _fin_leaves(t)
@@ -394,7 +411,7 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
             t.last_data = s.now
             _note_usage(t)
             arm_after_sending(s, t)
-            if unlikely(t.limited_at) and t.limited_at < s.now:
+            if unlikely(t.limited_by):
                 _not_limited(s, t)
             if s.now - t.data_rx_at < t.ato:
                 t.modes |= MD_PINGPONG

@@ -7,7 +7,7 @@ from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport (
-    CC_EXTRA, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
+    EXTRA, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
 from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
@@ -62,6 +62,9 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.port_low, c.port_high = config.ports
     c.window_scale = config.window_scale
     c.sack = config.sack
+    c.dsack = config.dsack
+    c.bsd_options = config.option_order == "bsd"
+    c.idle_restart = config.idle_restart
     c.timestamps = config.timestamps
     c.nagle = config.nagle
     c.pacing = config.pacing
@@ -116,8 +119,8 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     s.tcbs = slab
     s.tcb_base = slab.objects
     s.table = <DemuxEntry*>calloc(size, sizeof(DemuxEntry))
-    s.cc_extra = <uint8_t*>calloc(config.max_connections, CC_EXTRA)
-    if s.table == NULL or s.cc_extra == NULL:
+    s.extra = <uint8_t*>calloc(config.max_connections, EXTRA)
+    if s.table == NULL or s.extra == NULL:
         tcp_teardown(s)
         raise MemoryError(f"no memory for the table of max_connections={config.max_connections}")
     s.table_mask = size - 1
@@ -144,11 +147,11 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
 
 cdef void tcp_teardown(Tcp* s):
     free(s.table)
-    free(s.cc_extra)
+    free(s.extra)
     free(s.tally)
     free(s.fastopen_cache)
     s.table = NULL
-    s.cc_extra = NULL
+    s.extra = NULL
     s.tally = NULL
     s.fastopen_cache = NULL
     if s.tcbs != NULL:

@@ -27,23 +27,48 @@ cdef uint32_t offered_mss(Tcp* s, Flow* flow) noexcept nogil:
 
 
 cdef uint32_t _write_fastopen(uint8_t* p, SynOptions* o) noexcept nogil:
-    """RFC 7413 §4.1.1, or §7 with its magic number; NOPs in front align it."""
-    cdef uint32_t size = o.n_cookie + (4 if o.fastopen_exp else 2), n = 0
-    while (n + size) % 4:
+    """RFC 7413 §4.1.1, or §7 with its magic number, and NOPs up to a multiple of four bytes."""
+    cdef uint32_t n = o.n_cookie + (4 if o.fastopen_exp else 2)
+    p[0] = TCPOPT_EXPERIMENT if o.fastopen_exp else TCPOPT_FASTOPEN
+    p[1] = <uint8_t>n
+    if o.fastopen_exp:
+        store16(p + 2, FASTOPEN_MAGIC)
+    copy_bytes(p + n - o.n_cookie, o.cookie, o.n_cookie)
+    while n % 4:
         p[n] = TCPOPT_NOP
         n += 1
-    p[n] = TCPOPT_EXPERIMENT if o.fastopen_exp else TCPOPT_FASTOPEN
-    p[n + 1] = <uint8_t>size
-    if o.fastopen_exp:
-        store16(p + n + 2, FASTOPEN_MAGIC)
-    copy_bytes(p + n + size - o.n_cookie, o.cookie, o.n_cookie)
-    return n + size
+    return n
+
+
+cdef uint32_t _write_bsd(uint8_t* p, SynOptions* o) noexcept nogil:
+    """After the MSS: window scale, SACK permitted, timestamps; zeros at the end."""
+    cdef uint32_t n = 4
+    if o.scale:
+        store32(p + n, (<uint32_t>TCPOPT_NOP << 24) | (<uint32_t>TCPOPT_WSCALE << 16) | (3 << 8) | o.wscale)
+        n += 4
+    if o.sack:
+        store16(p + n, (TCPOPT_SACK_OK << 8) | 2)
+        n += 2
+    if o.ts:
+        if n % 4 == 0:
+            store16(p + n, (TCPOPT_NOP << 8) | TCPOPT_NOP)
+            n += 2
+        store16(p + n, (TCPOPT_TIMESTAMP << 8) | 10)
+        store32(p + n + 2, o.ts_val)
+        store32(p + n + 6, o.ts_ecr)
+        n += 10
+    while n % 4:
+        p[n] = 0
+        n += 1
+    return n + (_write_fastopen(p + n, o) if o.fastopen else 0)
 
 
 cdef uint32_t write_options(uint8_t* p, SynOptions* o) noexcept nogil:
     """MSS, SACK permitted, timestamps, window scale, Fast Open; bytes written, 40 at most."""
     cdef uint32_t n = 4
     store32(p, (<uint32_t>TCPOPT_MSS << 24) | (<uint32_t>4 << 16) | o.mss)
+    if unlikely(o.bsd):
+        return _write_bsd(p, o)
     if o.ts:
         store16(p + n, (TCPOPT_SACK_OK << 8) | 2 if o.sack else (TCPOPT_NOP << 8) | TCPOPT_NOP)
         store16(p + n + 2, (TCPOPT_TIMESTAMP << 8) | 10)
@@ -65,6 +90,7 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     """What we want and, in an answer, the peer offered."""
     memset(o, 0, sizeof(SynOptions))
     o.mss = offered_mss(s, &t.flow)
+    o.bsd = s.conf.bsd_options
     if t.max_seg:
         o.mss = min(o.mss, <uint32_t>t.max_seg)
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
@@ -112,6 +138,14 @@ cdef void take_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
 
 # -- SYN, SYN-ACK and RST of a connection -------------------------------------------------------------------
 
+cdef uint32_t _first_window(Tcb* t, SynOptions* o) noexcept nogil:
+    """The window of a SYN, which is never scaled: of a buffer that is larger, whole segments (but in the BSDs)."""
+    cdef uint32_t mss = o.mss - (12 if o.ts and t.state == SYN_RCVD else 0)
+    if t.rcv_buf > 65535 and not o.bsd:
+        return min(t.rcv_buf - t.rcv_buf % mss, <uint32_t>65535)
+    return min(t.rcv_buf, <uint32_t>65535)
+
+
 cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     """SYN, or SYN and ACK in SYN-RECEIVED. Starts the retransmission timer."""
     cdef bint answer = t.state == SYN_RCVD
@@ -133,7 +167,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
         t.syn_sent_at = s.now
     k = pkt(s.pool, p)
     pkt_push(k, TCP_HEADER + n)
-    wnd = min(t.rcv_buf, <uint32_t>65535)
+    wnd = _first_window(t, &offer)
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
                      (TH_SYN | TH_ACK if answer else TH_SYN) | ecn_syn_flags(s, t, answer), wnd)
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)

@@ -66,6 +66,7 @@ cdef enum:
     MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
     MD_CORK_DUE = 0x80            # what is corked has waited long enough
     MD_SHORT = 0x100              # a send came short for want of room
+    MD_LIMITED = 0x200            # sending had to wait: `limits` has its values
 
 cdef enum:
     # Tcb.limited_by
@@ -234,6 +235,7 @@ cdef struct Tcb:
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint8_t fastopen              # FO_*
+    uint8_t n_recent              # values in ooo_recent
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
     uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
@@ -247,7 +249,7 @@ cdef struct Tcb:
     uint32_t ooo_head             # out-of-order segments, in sequence order
     uint32_t ooo_tail
     uint32_t n_ooo
-    uint32_t ooo_recent           # sequence number of the latest arrival: its block is reported first
+    uint32_t ooo_recent[4]        # sequence numbers of the latest arrivals, latest first: their blocks are reported first
     uint32_t ooo_next             # connections with a gap, the oldest gap first
     uint32_t ooo_prev
     uint32_t iss
@@ -298,7 +300,7 @@ cdef struct Tcb:
     uint32_t keep_interval
     uint32_t user_timeout
     uint8_t keep_probes
-    uint8_t limited_by            # LIM_*
+    uint8_t limited_by            # LIM_*, 0: sending does not wait
     uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
     uint32_t pace_burst           # pacing: ns that sending may be ahead of `pace_at`
     # statistics
@@ -311,14 +313,14 @@ cdef struct Tcb:
     uint64_t bytes_retrans
     int64_t busy                  # ns with something to send or unacknowledged, until
     int64_t busy_at               # since when, 0: there is nothing
-    int64_t limited_at            # since when sending waits for
-    int64_t rwnd_limited          # ns that it waited for the peer's window
-    int64_t sndbuf_limited        # and for room in the send buffer
+    uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
+    uint32_t dsack_len            # 0: none
+    uint32_t snd_sml              # end of the latest segment sent that was not full
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
-    uint64_t cc_state[14]         # the algorithm's; one that needs more has its place in Tcp.cc_extra
+    uint64_t cc_state[13]         # the algorithm's; one that needs more has its place in Tcp.extra
     # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
     uint32_t delivered            # bytes that arrived, ever,
     uint32_t lost_total           # and that were thought lost
@@ -331,6 +333,13 @@ cdef struct Tcb:
     uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
     uint64_t max_pacing_rate      # 0: no limit
     int64_t pace_at               # when what was sent so far will have been paid for
+
+
+cdef struct Limits:
+    # what kept a connection from sending, ns
+    int64_t at                    # since when it waits, if it does
+    int64_t rwnd                  # for the peer's window,
+    int64_t sndbuf                # and for room in the send buffer
 
 
 cdef struct AckInfo:
@@ -425,7 +434,10 @@ cdef struct TcpConf:
     uint16_t port_high
     bint window_scale
     bint sack
+    bint dsack
     bint timestamps
+    bint bsd_options
+    bint idle_restart
     bint nagle
     bint strict_timestamps
     bint pacing
@@ -435,7 +447,8 @@ cdef struct TcpConf:
 
 
 cdef enum:
-    CC_EXTRA = 256                # bytes of congestion control that few algorithms need, beside the connection
+    EXTRA = 256                   # bytes beside the connection that few connections need: of the congestion control
+    EXTRA_LIMITS = 224            # algorithm, and from here `Limits`
     TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
@@ -476,7 +489,7 @@ cdef struct Tcp:
     uint64_t* counters
     Slab* tcbs
     uint8_t* tcb_base             # of the slab: TCB_STRIDE bytes each
-    uint8_t* cc_extra             # CC_EXTRA bytes each; takes memory only where an algorithm wrote
+    uint8_t* extra                # EXTRA bytes each; takes memory only where something was written
     TcpConf conf
     DemuxEntry* table
     uint32_t table_mask
@@ -524,6 +537,15 @@ cdef extern from "stdint.h" nogil:
 
 cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
+
+
+cdef inline uint8_t* tcb_extra(Tcp* s, Tcb* t) noexcept nogil:
+    return s.extra + <size_t>t.id * EXTRA
+
+
+cdef inline Limits* limits(Tcp* s, Tcb* t) noexcept nogil:
+    """Of a connection with MD_LIMITED."""
+    return <Limits*>(tcb_extra(s, t) + EXTRA_LIMITS)
 
 
 cdef inline uint32_t to_ms(int64_t ns) noexcept nogil:
