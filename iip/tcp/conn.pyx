@@ -43,11 +43,11 @@ cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint
     return _keyed(s.ts_key, local, remote, lport, rport)
 
 
-cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil:
-    """The shift to offer for a receive buffer."""
+cdef uint8_t conn_window_scale(Tcp* s) noexcept nogil:
+    """The shift to offer: for the largest receive buffer that may become of it."""
     cdef uint8_t shift = 0
     if s.conf.window_scale:
-        while shift < TCP_MAX_WSCALE and buffer >> shift > 65535:
+        while shift < TCP_MAX_WSCALE and s.conf.receive_buffer_max >> shift > 65535:
             shift += 1
     return shift
 
@@ -58,10 +58,10 @@ cdef void _take_settings(Tcp* s, Tcb* t) noexcept nogil:
         t.flags |= TF_NODELAY
     if s.conf.keepalive:
         t.flags |= TF_KEEPALIVE
-    t.keep_idle = s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE
-    t.keep_interval = s.conf.keepalive_interval
+    t.keep_idle = to_ms(s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE)
+    t.keep_interval = to_ms(s.conf.keepalive_interval)
     t.keep_probes = <uint8_t>s.conf.keepalive_probes
-    t.user_timeout = s.conf.user_timeout
+    t.user_timeout = to_ms(s.conf.user_timeout)
     t.lowat = s.conf.lowat
 
 
@@ -109,7 +109,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.snd_sml = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
-    t.rcv_wscale = conn_window_scale(s, s.conf.receive_buffer_max)
+    t.rcv_wscale = conn_window_scale(s)
     demux_insert(s, t)
     return t
 
@@ -149,7 +149,7 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     if not early:
         conn_begin(s, t)
     if t.flags & TF_KEEPALIVE:
-        t.t_idle = s.now + t.keep_idle
+        t.t_idle = s.now + from_ms(t.keep_idle)
         wheel_update(s, t, t.t_idle)
     if not t.flags & TF_ORPHAN and not early:
         mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)

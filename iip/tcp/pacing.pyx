@@ -35,7 +35,7 @@ cdef void pacing_set(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
         return
     quantum = min(rate >> QUANTUM_SHIFT, <uint64_t>MAX_QUANTUM)
     quantum = max(quantum, <uint64_t>t.mss * (MIN_SEGMENTS if rate >= SLOW else 1))
-    t.pace_burst = <int64_t>(quantum * SECOND // rate)
+    t.pace_burst = <uint32_t>min(quantum * SECOND // rate, <uint64_t>0xFFFFFFFF)
 
 
 cdef void pacing_by_window(Tcp* s, Tcb* t) noexcept nogil:

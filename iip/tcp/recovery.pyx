@@ -338,6 +338,9 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
         t.timer = TM_RTO
+        if t.unsent == 0:
+            t.busy += s.now - t.busy_at
+            t.busy_at = 0
     else:
         arm_timer(s, t)
     if likely(not t.flags & (TF_RECOVERY | TF_LOSS) and not t.sacked and not t.tlp_end and not seg.opts & OPT_SACK):

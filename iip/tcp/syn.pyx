@@ -92,7 +92,7 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     o.mss = offered_mss(s, &t.flow)
     o.bsd = s.conf.bsd_options
     if t.max_seg:
-        o.mss = min(o.mss, t.max_seg)
+        o.mss = min(o.mss, <uint32_t>t.max_seg)
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
     o.sack = s.conf.sack and (not answer or t.flags & TF_SACK)
     o.scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)

@@ -56,6 +56,23 @@ cdef enum:
     TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
 
 cdef enum:
+    # Tcb.modes: what is seldom looked at
+    MD_PAUSED = 0x01              # no payload for the application until it resumes
+    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
+    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
+    MD_SND_FIXED = 0x08           # of its send buffer
+    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
+    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
+    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
+    MD_CORK_DUE = 0x80            # what is corked has waited long enough
+    MD_SHORT = 0x100              # a send came short for want of room
+
+cdef enum:
+    # Tcb.limited_by
+    LIM_WINDOW = 1
+    LIM_BUFFER = 2
+
+cdef enum:
     # Tcb.fastopen (RFC 7413)
     FO_WANTED = 0x01              # client: the application wants its data to go with the SYN
     FO_OPTION = 0x02              # our next SYN, or SYN-ACK, carries the option
@@ -76,15 +93,6 @@ cdef enum:
 
 cdef enum:
     PORT_COUNTERS = 1024          # RFC 6056 §3.3.4, TABLE_LENGTH
-    # Tcb.modes: what is seldom looked at
-    MD_PAUSED = 0x01              # no payload for the application until it resumes
-    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
-    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
-    MD_SND_FIXED = 0x08           # of its send buffer
-    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
-    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
-    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
-    MD_CORK_DUE = 0x80            # what is corked has waited long enough
 
 cdef enum:
     # Tcb.timer
@@ -274,10 +282,11 @@ cdef struct Tcb:
     uint32_t tune_seq             # and from which
     uint32_t tune_space           # bytes of the best round trip so far
     # probing of the path MTU (RFC 4821), in payload bytes of a full segment
-    int64_t mtu_at                # when the search began
-    uint32_t mtu_low              # arrives
-    uint32_t mtu_high             # does not arrive, or is not possible: one less
-    uint32_t mtu_probe            # size of the probe that is out, 0: none
+    uint32_t mtu_at               # when the search began, ms of the timestamp clock
+    uint16_t mtu_low              # arrives
+    uint16_t mtu_high             # does not arrive, or is not possible: one less
+    uint16_t mtu_probe            # size of the probe that is out, 0: none
+    uint16_t max_seg              # 0: from the path and the peer
     uint32_t mtu_probe_seq        # and where it begins
     # what the application set for this connection
     uint32_t modes                # MD_*
@@ -285,13 +294,14 @@ cdef struct Tcb:
     int64_t t_misc                # deadline: what is corked leaves; once closed, who lingers is cut off
     uint32_t cork_seq             # the corked segment begins there
     uint32_t ecn_end              # congestion marks count again when this is acknowledged
-    int64_t linger
-    int64_t keep_idle
-    int64_t keep_interval
-    int64_t user_timeout
-    uint16_t max_seg              # 0: from the path and the peer
+    uint32_t linger               # ms, as the next three
+    uint32_t keep_idle
+    uint32_t keep_interval
+    uint32_t user_timeout
     uint8_t keep_probes
+    uint8_t limited_by            # LIM_*
     uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
+    uint32_t pace_burst           # pacing: ns that sending may be ahead of `pace_at`
     # statistics
     uint32_t segs_in
     uint32_t segs_out
@@ -300,7 +310,11 @@ cdef struct Tcb:
     uint32_t n_dsack
     uint32_t n_ooo_in
     uint64_t bytes_retrans
-    int64_t ack_rx_at
+    int64_t busy                  # ns with something to send or unacknowledged, until
+    int64_t busy_at               # since when, 0: there is nothing
+    int64_t limited_at            # since when sending waits for
+    int64_t rwnd_limited          # ns that it waited for the peer's window
+    int64_t sndbuf_limited        # and for room in the send buffer
     uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
     uint32_t dsack_len            # 0: none
     uint32_t snd_sml              # end of the latest segment sent that was not full
@@ -321,7 +335,6 @@ cdef struct Tcb:
     uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
     uint64_t max_pacing_rate      # 0: no limit
     int64_t pace_at               # when what was sent so far will have been paid for
-    int64_t pace_burst            # ns that sending may be ahead of it
 
 
 cdef struct AckInfo:
@@ -518,6 +531,15 @@ cdef extern from "stdint.h" nogil:
 
 cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
+
+
+cdef inline uint32_t to_ms(int64_t ns) noexcept nogil:
+    """Whole milliseconds, rounded up."""
+    return <uint32_t>min((ns + 999999) // 1000000, <int64_t>0xFFFFFFFF)
+
+
+cdef inline int64_t from_ms(uint32_t ms) noexcept nogil:
+    return <int64_t>ms * 1000000
 
 
 cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:
