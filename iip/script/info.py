@@ -31,31 +31,8 @@ def _plain(runner: Runner, s: TcpSocket) -> dict[str, Any]:
         found.update(s.last_info)
     if s.conn is None:
         found["state"] = _LISTEN if s.phase == "listening" else _CLOSED
-    found.update(_traffic(runner, s))
-    if "data_segs_out" in found and "unacked" in found:
-        # the SYN counts, too
-        found["delivered"] = 1 + found["data_segs_out"] - found["total_retrans"] - found["unacked"] + found["sacked"]
     if runner.settings.personality == "freebsd":
         for name in _SEGMENTS:
             found[name] = found.get(name, 0) * max(found.get("snd_mss", 1), 1)
         found["state"] = _BSD_STATE.get(found.get("state", 7), 0)
     return found
-
-
-def _traffic(runner: Runner, s: TcpSocket) -> dict[str, int]:
-    if s.local is None or s.remote is None:
-        return {}
-    t = runner.stack.traffic_of(s.local, s.remote)
-    if t is None:
-        return {}
-    now = runner.stack.now
-    return {
-        "segs_out": t.segs_out, "segs_in": t.segs_in, "data_segs_out": t.data_segs_out, "data_segs_in": t.data_segs_in,
-        "bytes_sent": t.bytes_sent, "bytes_retrans": t.bytes_retrans, "rcv_mss": max(t.rcv_mss, 536),
-        "last_data_sent": (now - t.last_data_sent) // 1000, "last_data_recv": (now - t.last_data_recv) // 1000,
-        "last_ack_recv": (now - t.last_ack_recv) // 1000, "min_rtt": _min_rtt(s), "last_ack_sent": 0,
-    }
-
-
-def _min_rtt(s: TcpSocket) -> int:
-    return 0 if s.last_info is None else int(s.last_info.get("min_rtt", s.last_info.get("rtt", 0)))

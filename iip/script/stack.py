@@ -29,7 +29,6 @@ class Stack(iip.Handler):
         self.log: deque[tuple[str, Live]] = deque(maxlen=64)
         self.listeners: dict[int, TcpSocket] = {}
         self.udp: dict[int, UdpSocket] = {}
-        self.traffic: dict[tuple[Any, int, Any, int], Traffic] = {}
         self.observer: Any = None            # called with every packet that leaves
         self.after_run: list[Any] = []       # functions to call whenever the engine has run
         self.icmp: dict[int, str] = {}       # by local port: errno of the latest ICMP error
@@ -94,26 +93,14 @@ class Stack(iip.Handler):
             self.observer(live)
         self.sent.append(live)
         self.log.append((">", live))
-        if live.protocol == 6:
-            self._traffic(live.source, live.sport, live.destination, live.dport).sent(live)
 
     def feed(self, raw: bytes) -> Live:
         """A packet from the network, now."""
         live = parse_packet(raw, self.now)
         self.log.append(("<", live))
-        if live.protocol == 6:
-            self._traffic(live.destination, live.dport, live.source, live.sport).received(live)
         self.driver.feed(raw)
         self.run()
         return live
-
-    def _traffic(self, *key: Any) -> Traffic:
-        if key not in self.traffic:
-            self.traffic[key] = Traffic()
-        return self.traffic[key]
-
-    def traffic_of(self, local: tuple[Any, int], remote: tuple[Any, int]) -> Traffic | None:
-        return self.traffic.get((*local, *remote))
 
     # -- callbacks -----------------------------------------------------------------------------------------
 
@@ -159,51 +146,6 @@ class Stack(iip.Handler):
         socket = self.udp.get(error.source_port)
         if socket is not None and error.protocol == 17:
             socket.failed(errno, error)
-
-
-class Traffic:
-    """What one connection sent and received, in the units of tcp_info."""
-
-    def __init__(self) -> None:
-        self.segs_out = self.segs_in = self.data_segs_out = self.data_segs_in = 0
-        self.bytes_sent = self.bytes_retrans = self.retrans_segs = 0
-        self.edge: int | None = None
-        self.last_data_sent = self.last_data_recv = self.last_ack_recv = 0
-        self.syn_retrans = 0
-        self.rcv_mss = 0
-
-    def sent(self, p: Live) -> None:
-        if p.flags & 4:
-            return
-        self.segs_out += 1
-        start, n = p.seq, len(p.data)
-        if p.flags & 2:
-            if self.edge is not None:
-                self.retrans_segs += 1
-            self.edge = (start + 1) & 0xFFFFFFFF
-            return
-        if not n:
-            return
-        self.data_segs_out += 1
-        self.bytes_sent += n
-        self.last_data_sent = p.at
-        new = (start + n - (self.edge or 0)) & 0xFFFFFFFF
-        if self.edge is not None and 0 < new < 1 << 31:
-            self.edge = (start + n) & 0xFFFFFFFF
-            if new < n:
-                self.bytes_retrans += n - new
-        else:
-            self.bytes_retrans += n
-            self.retrans_segs += 1
-
-    def received(self, p: Live) -> None:
-        self.segs_in += 1
-        if p.data:
-            self.data_segs_in += 1
-            self.last_data_recv = p.at
-            self.rcv_mss = max(self.rcv_mss, len(p.data))
-        if p.flags & 0x10:
-            self.last_ack_recv = p.at
 
 
 def icmp_errno(error: Any) -> str:
