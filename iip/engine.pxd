@@ -8,7 +8,7 @@ from iip.net.types cimport Addr
 from iip.tcp.tcb cimport Tcb, Tcp
 
 cpdef enum:                       # iip.engine.API_VERSION in Python: of the engine at hand
-    API_VERSION = 1               # bumped with every change of what extensions see through iip/__init__.pxd
+    API_VERSION = 2               # bumped with every change of what extensions see through iip/__init__.pxd
 
 
 cdef struct SynInfo:
@@ -80,6 +80,7 @@ cdef class Engine:
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
+    cdef void fastopen(self, uint64_t conn) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil
     cdef void shut(self)

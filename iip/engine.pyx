@@ -18,8 +18,8 @@ from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
 from iip.tcp.timers cimport tcp_timers
 from iip.tcp.user cimport (
-    user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
-    user_shutdown)
+    user_abort, user_accept, user_close, user_consume, user_fastopen, user_open, user_send, user_send_packet,
+    user_send_room, user_shutdown)
 from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
@@ -233,6 +233,12 @@ cdef class Engine:
         cdef Tcb* t = user_open(self.tcp, source, remote, source_port, port, error)
         return 0 if t == NULL else slab_handle(self.slab, t.id)
 
+    cdef void fastopen(self, uint64_t conn) noexcept nogil:
+        """Let what is queued before the next run go with the SYN (RFC 7413); the server may see it twice."""
+        cdef Tcb* t = self.lookup(conn)
+        if t != NULL:
+            user_fastopen(self.tcp, t)
+
     cdef void listen(self, uint16_t port, bint on) noexcept nogil:
         """Offer SYNs for `port` (0: every port) to `tcp_accept`, or stop doing so."""
         if on:
@@ -295,6 +301,14 @@ cdef void _deliver_syn(Engine self, Tcb* t) noexcept nogil:
     user_accept(self.tcp, t, self.native.tcp_accept(self, &syn))
 
 
+cdef bint _ask(Engine self, Tcb* t) noexcept nogil:
+    """Ask about a SYN. True: the connection is open at once, because Fast Open or a SYN cookie says who the peer is."""
+    if t.state == CLOSED:
+        return False
+    _deliver_syn(self, t)
+    return t.flags & TF_ASKED and (t.state >= ESTABLISHED or t.fastopen & FO_OPEN)
+
+
 cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn) noexcept nogil:
     cdef uint32_t i, piece
     cdef Packet* k
@@ -326,9 +340,7 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
     t.events = 0
     if likely(not events & ~<uint32_t>(EV_PAYLOAD | EV_ACKED)):
         pass
-    elif events & EV_SYN:
-        if t.state == SYN_RCVD:
-            _deliver_syn(self, t)
+    elif events & EV_SYN and not _ask(self, t):
         return
     else:
         mark_dirty(self.tcp, t)   # nobody takes the slot while its callbacks run
