@@ -70,6 +70,7 @@ class Config:
     mss: int = _number(0, 65495, "bytes; 0: from the MTU", 0)
     window_scale: bool = True
     sack: bool = True
+    dsack: bool = True                    # report duplicate arrivals by SACK (RFC 2883)
     timestamps: bool = True
     # tcp: timers
     rto_min: float = _number(0.001, 60, "seconds", 0.2)

@@ -34,7 +34,8 @@ def names(runner: Runner) -> dict[str, Any]:
 
 def _compile(text: str, line: int) -> Any:
     """The block's code. Old `print x` statements are understood, too."""
-    body = textwrap.dedent(text.lstrip("\n") if text.lstrip(" ").startswith("\n") else text.strip())
+    first, newline, rest = text.partition("\n")
+    body = first.strip() + newline + textwrap.dedent(rest).rstrip()
     try:
         return compile("\n" * (line - 1) + body, "<script>", "exec")
     except SyntaxError:
@@ -72,7 +73,7 @@ def _line(error: BaseException, line: int) -> int:
 
 
 def _source(text: str, line: int, at: int) -> str:
-    rows = text.strip("\n").split("\n")
+    rows = text.split("\n")
     return rows[min(max(at - line, 0), len(rows) - 1)].strip()
 
 

@@ -41,6 +41,7 @@ def _operator(s: Scanner, choices: tuple[str, ...]) -> str | None:
 def _unary(s: Scanner) -> Any:
     if s.match(r"\.\.\."):
         return ANY
+    s.match(r"&(?=[A-Za-z_])")    # an address: of what stands there
     for operator in "-~!":
         if s.match(rf"{operator}(?!=)"):
             value = _unary(s)

@@ -27,12 +27,14 @@ def packet(s: Scanner, direction: str) -> PacketEvent:
     ports = _ports(s) or ports
     if found := s.peek(_TUNNELS):
         raise Unsupported(f"encapsulation ({found[1]})", s.line())
+    if s.peek(r"addr\["):
+        raise Unsupported("named addresses (MPTCP)", s.line())
     if found := s.peek(r"(sctp|udplite|dccp|esp|ah)\b"):
         raise Unsupported(f"the protocol {found[1]}", s.line())
-    s.match(r"tcp\b:?")
-    if s.match(r"icmp(v6|6)?\b:?"):
+    s.match(r"(?i:tcp)\b:?")
+    if s.match(r"(?i:icmp)(v6|6)?\b:?"):
         body: Any = _icmp(s)
-    elif s.match(r"udp\b:?"):
+    elif s.match(r"(?i:udp)\b:?"):
         body = _udp(s, ports)
     else:
         body = _tcp(s, ports)

@@ -21,7 +21,7 @@ _OF_THE_TEST_BED = frozenset({
     "speed", "verbose", "verbose_config", "dry_run", "so_filename", "so_flags", "wire_client", "wire_server",
     "wire_client_dev", "wire_server_dev", "wire_server_ip", "wire_server_port", "tun_dev", "persistent_tun_dev",
     "persistent_tun_device", "no_cleanup", "code_command", "code_format", "code_sockopt", "debug", "socket_dev",
-    "send_omit_free", "is_anyip"})
+    "send_omit_free", "is_anyip", "mss", "allow_non_fatal"})
 
 # what a fresh Linux has: net.ipv4.tcp_rmem and tcp_wmem
 LINUX_RMEM = (4096, 131072, 6291456)

@@ -197,8 +197,6 @@ class TcpSocket(Socket):
             errno = "EPIPE"
         if errno and self.phase != "over":
             self.error = errno
-            if errno != "EPIPE" or not self.fin_received:
-                self.rx.clear()
         self.phase = "over"
         self.conn = None
 

@@ -185,8 +185,7 @@ def _freebsd() -> dict[str, Setter]:
     }
     found = {f"net.inet.tcp.{name}": setter for name, setter in tcp.items()}
     found.update({"kern.ipc.maxsockbuf": _maxsockbuf, "net.inet.ip.ttl": number("ttl", whole=True),
-                  "net.inet.icmp.icmplim": unseen, "kern.ipc.somaxconn": unseen, "kern.ipc.soacceptqueue": unseen,
-                  "kern.hz": unseen, "net.inet.udp.blackhole": only(0), "net.inet.ip.portrange.randomized": unseen})
+                  "net.inet.icmp.icmplim": unseen, "net.inet.udp.blackhole": only(0), "net.inet.ip.portrange.randomized": unseen})
     return found
 
 
@@ -196,7 +195,7 @@ def _functions(runner: Runner, text: str) -> None:
 
 
 SETTINGS: dict[str, Setter] = {**_linux(), **_freebsd()}
-_UNSEEN_PREFIXES = ("net.core.", "vm.", "net.netfilter.", "debug.", "security.", "kern.random", "net.mptcp.pm")
+_UNSEEN_PREFIXES = ("net.core.", "vm.", "net.netfilter.", "debug.", "security.", "kern.", "net.mptcp.pm")
 _PER_DEVICE = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.")
 
 

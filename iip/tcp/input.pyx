@@ -13,7 +13,7 @@ from iip.tcp.limits cimport rate_allows
 from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
-from iip.tcp.receive cimport receive_in_order, receive_text
+from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
@@ -244,6 +244,8 @@ cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil
             return _drop(s, seg, verdict)     # the two ends would answer each other for ever
         t.challenge_at = s.now
     _owe_ack(s, t)
+    if seg.len and seq_lt(seg.seq, t.rcv_nxt):
+        receive_note_duplicate(s, t, seg.seq, seg.len)
     if t.ooo_head != NIL and not t.flags & TF_SACK:
         t.dup_owed = 1
     return _drop(s, seg, verdict)

@@ -71,14 +71,13 @@ cdef inline int64_t _probe_wait(Tcb* t) noexcept nogil:
 
 
 cdef void arm_timer(Tcp* s, Tcb* t) noexcept nogil:
-    """After an acknowledgement: the retransmission timer, or a loss probe before it."""
-    cdef int64_t wait = rto_backed_off(s, t), probe
+    """After an acknowledgement: a loss probe, not later than the retransmission timer would expire (RFC 8985 §7.2), or
+    that timer."""
+    cdef int64_t wait = rto_backed_off(s, t)
     t.timer = TM_RTO
     if _may_probe(t):
-        probe = _probe_wait(t)
-        if probe < wait:
-            t.timer = TM_PROBE
-            wait = probe
+        t.timer = TM_PROBE
+        wait = min(wait, _probe_wait(t))
     t.t_rto = s.now + wait
     wheel_update(s, t, t.t_rto)
 
@@ -88,7 +87,7 @@ cdef void arm_after_sending(Tcp* s, Tcb* t) noexcept nogil:
     cdef int64_t at
     if t.timer == TM_REORDER or not _may_probe(t):
         return
-    at = s.now + _probe_wait(t)
+    at = s.now + min(_probe_wait(t), rto_backed_off(s, t))
     if t.timer == TM_PROBE or at < t.t_rto:
         t.timer = TM_PROBE
         t.t_rto = at

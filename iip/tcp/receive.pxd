@@ -7,3 +7,4 @@ from iip.wire.tcp cimport Segment
 cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil
+cdef void receive_note_duplicate(Tcp* s, Tcb* t, uint32_t seq, uint32_t n) noexcept nogil

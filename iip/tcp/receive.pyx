@@ -33,6 +33,17 @@ cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept
     mark_ready(s, t, EV_PAYLOAD)
 
 
+cdef void receive_note_duplicate(Tcp* s, Tcb* t, uint32_t seq, uint32_t n) noexcept nogil:
+    """Payload that was there already: the next ACK reports it (RFC 2883 §4), up to what is acknowledged if it reaches
+    beyond."""
+    if not t.flags & TF_SACK or not s.conf.dsack:
+        return
+    if seq_lt(seq, t.rcv_nxt) and seq_gt(seq + n, t.rcv_nxt):
+        n = t.rcv_nxt - seq
+    t.dsack_left = seq
+    t.dsack_len = n
+
+
 cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil:
     """The peer's FIN is next in order (RFC 9293 §3.10.7.4, eighth)."""
     count(s.counters, tcp_fin_in)
@@ -162,6 +173,15 @@ cdef uint32_t _beyond(Tcp* s, uint32_t packet, uint32_t edge) noexcept nogil:
     return i
 
 
+cdef inline void _note_recent(Tcb* t, uint32_t seq) noexcept nogil:
+    """The latest arrival, before those that came earlier."""
+    cdef uint32_t i
+    t.n_recent = min(t.n_recent + 1, <uint32_t>4)
+    for i in range(t.n_recent - 1, 0, -1):
+        t.ooo_recent[i] = t.ooo_recent[i - 1]
+    t.ooo_recent[0] = seq
+
+
 cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
     """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
     can change what was received: only what is new of the packet goes in, in as many pieces as it has. Takes
@@ -177,6 +197,8 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             f = pkt(s.pool, before)
             end = f.seq + f.total_len
             if seq_geq(end, k.seq + k.total_len):
+                if verdict == tcp_old_duplicate:
+                    receive_note_duplicate(s, t, k.seq, k.total_len)
                 pkt_free(s.pool, packet)
                 return verdict
             if seq_gt(end, k.seq):
@@ -193,7 +215,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
         if k.total_len == 0:
             pkt_free(s.pool, packet)
         elif before != NIL and _absorb(s, before, packet):
-            t.ooo_recent = k.seq
+            _note_recent(t, k.seq)
             pkt_free(s.pool, packet)
             if rest == NIL:
                 _absorb_next(s, t, before)
@@ -203,7 +225,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             pkt_free(s.pool, rest)
             return tcp_ooo_full
         else:
-            t.ooo_recent = k.seq
+            _note_recent(t, k.seq)
             _insert_after(s, t, before, packet)
             if rest == NIL:
                 _absorb_next(s, t, packet)
@@ -263,6 +285,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         if seq_lt(seg.seq, t.rcv_nxt):                      # the front is old
             old = t.rcv_nxt - seg.seq
             t.flags |= TF_ACK_NOW
+            receive_note_duplicate(s, t, seg.seq, seg.len)
             if old >= seg.len:
                 old = seg.len
                 verdict = tcp_old_duplicate

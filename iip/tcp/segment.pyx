@@ -38,34 +38,64 @@ cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
 
 # -- headers -----------------------------------------------------------------------------------------------
 
+cdef inline int _rank(Tcb* t, SackBlock b) noexcept nogil:
+    """How recently something of a block arrived: 0 is the latest, 4 is long ago."""
+    cdef uint32_t i
+    for i in range(t.n_recent):
+        if seq_diff(t.ooo_recent[i], b.left) >= 0 and seq_lt(t.ooo_recent[i], b.right):
+            return i
+    return 4
+
+
 cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept nogil:
-    """The block of the latest arrival first, then others from the left (RFC 2018 §4); how many."""
-    cdef uint32_t i = t.ooo_head
+    """The block of the latest arrival first, then those before it in the order of their arrival, then others from the
+    left (RFC 2018 §4); how many. Forgets arrivals that say nothing of their own any more."""
+    cdef uint32_t i = t.ooo_head, left = t.n_recent, known = 0
     cdef SackBlock b
-    cdef int n = 1                # blocks[0] is kept for the latest
-    cdef bint found = False
-    while i != NIL and (n < room or not found):
+    cdef SackBlock recent[4]
+    cdef SackBlock other[4]
+    cdef bint found[4]
+    cdef int rank, n = 0, others = 0
+    for rank in range(4):
+        found[rank] = False
+    while i != NIL and (left or others < room):
         b.left = pkt(s.pool, i).seq
         b.right = b.left
         while i != NIL and pkt(s.pool, i).seq == b.right:
             b.right += pkt(s.pool, i).total_len
             i = pkt(s.pool, i).qnext
-        if not found and seq_diff(t.ooo_recent, b.left) >= 0 and seq_lt(t.ooo_recent, b.right):
-            blocks[0] = b
-            found = True
-        elif n < room:
-            blocks[n] = b
-            n += 1
-    if not found:                 # it was delivered meanwhile
-        blocks[0] = blocks[n - 1]
-        n -= 1
+        rank = _rank(t, b)
+        if rank < 4:
+            recent[rank] = b
+            found[rank] = True
+            left -= 1
+        elif others < room:
+            other[others] = b
+            others += 1
+    for rank in range(4):
+        if found[rank]:
+            t.ooo_recent[known] = recent[rank].left
+            known += 1
+            if n < room:
+                blocks[n] = recent[rank]
+                n += 1
+    t.n_recent = known
+    for rank in range(min(others, room - n)):
+        blocks[n] = other[rank]
+        n += 1
     return n
 
 
 cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
-    """Write the SACK option after two NOPs; bytes written, a multiple of 4."""
+    """Write the SACK option after two NOPs, a duplicate arrival first (RFC 2883 §4); bytes written, a multiple of 4."""
     cdef SackBlock blocks[4]
-    cdef int n = _blocks_of_queue(s, t, blocks, 3 if t.flags & TF_TS else 4), i
+    cdef int n = 0, i, room = 3 if t.flags & TF_TS else 4
+    if t.dsack_len:
+        blocks[0].left = t.dsack_left
+        blocks[0].right = t.dsack_left + t.dsack_len
+        n = 1
+    if t.ooo_head != NIL:
+        n += _blocks_of_queue(s, t, blocks + n, room - n)
     if n == 0:
         return 0
     store32(p, 0x01010000u | (<uint32_t>TCPOPT_SACK << 8) | <uint32_t>(2 + 8 * n))
@@ -89,7 +119,7 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) 
     cdef uint8_t* h
     if t.flags & TF_TS:
         header += 12
-    if unlikely(t.ooo_head != NIL) and t.flags & TF_SACK:
+    if unlikely(t.ooo_head != NIL or t.dsack_len) and t.flags & TF_SACK:
         sack = _sack_option(s, t, options)
         if k.total_len + header - TCP_HEADER + sack > _room(t):
             sack = 0              # a full segment has no room for blocks: an ACK of its own brings them
@@ -100,6 +130,7 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) 
     if t.flags & TF_TS:
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(sack != 0):
+        t.dsack_len = 0
         copy_bytes(h + header, options, sack)
     hand_down(s, t, p)
     t.flags |= owed

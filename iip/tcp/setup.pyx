@@ -50,6 +50,7 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.port_low, c.port_high = config.ports
     c.window_scale = config.window_scale
     c.sack = config.sack
+    c.dsack = config.dsack
     c.timestamps = config.timestamps
     c.nagle = config.nagle
     c.cc = congestion_find(config.congestion)

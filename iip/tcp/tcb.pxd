@@ -194,7 +194,8 @@ cdef struct Tcb:
     uint32_t ooo_head             # out-of-order segments, in sequence order
     uint32_t ooo_tail
     uint32_t n_ooo
-    uint32_t ooo_recent           # sequence number of the latest arrival: its block is reported first
+    uint32_t ooo_recent[4]        # sequence numbers of the latest arrivals, latest first: their blocks are reported first
+    uint32_t n_recent             # how many of them
     uint32_t ooo_next             # connections with a gap, the oldest gap first
     uint32_t ooo_prev
     uint32_t iss
@@ -217,6 +218,8 @@ cdef struct Tcb:
     uint64_t bytes_received
     uint32_t n_retransmits
     uint32_t fin_seq
+    uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
+    uint32_t dsack_len            # 0: none
     uint32_t snd_sml              # end of the latest segment sent that was not full
     # the application's
     uint64_t user
@@ -270,6 +273,7 @@ cdef struct TcpConf:
     uint16_t port_high
     bint window_scale
     bint sack
+    bint dsack
     bint timestamps
     bint nagle
     const CongestionOps* cc

@@ -346,7 +346,60 @@ def test_blocks_latest_first(wire):
     for at in (10, 50, 30):
         peer.send(ACK, seq=start + at, data=b"x" * 10)
         seen.append(blocks(peer.expect(ACK, ack=start), start))
-    assert seen == [[(10, 20)], [(50, 60), (10, 20)], [(30, 40), (10, 20), (50, 60)]]
+    assert seen == [[(10, 20)], [(50, 60), (10, 20)], [(30, 40), (50, 60), (10, 20)]]
+
+
+def test_blocks_in_the_order_of_arrival(wire):
+    """RFC 2018 §4: after the first, those that were reported most recently; a block that grows is the latest again."""
+    peer, start = receiver(wire)
+    for at in (10, 50, 30, 70):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        peer.expect(ACK, ack=start)
+    peer.send(ACK, seq=start + 60, data=b"x" * 5)
+    assert blocks(peer.expect(ACK, ack=start), start) == [(50, 65), (70, 80), (30, 40), (10, 20)]
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    assert blocks(peer.expect(ACK, ack=start + 20), start) == [(50, 65), (70, 80), (30, 40)]
+
+
+# -- duplicates that arrive (RFC 2883) -------------------------------------------------------------------------
+
+def test_duplicate_below_the_window_is_reported(wire):
+    """RFC 2883 §4.1.1, and only once."""
+    peer, start = receiver(wire)
+    peer.send(ACK, seq=start, data=b"x" * 30)
+    peer.expect(ACK, ack=start + 30)
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    assert blocks(peer.expect(ACK, ack=start + 30), start) == [(0, 10)]
+    peer.send(ACK, seq=start + 40, data=b"x" * 10)
+    assert blocks(peer.expect(ACK, ack=start + 30), start) == [(40, 50)]
+
+
+def test_duplicate_comes_before_what_waits(wire):
+    """RFC 2883 §4.1.2 and §4.2.3."""
+    peer, start = receiver(wire)
+    peer.send(ACK, seq=start + 20, data=b"x" * 10)
+    peer.expect(ACK, ack=start)
+    peer.send(ACK, seq=start + 20, data=b"x" * 10)
+    assert blocks(peer.expect(ACK, ack=start), start) == [(20, 30), (20, 30)]
+
+
+def test_duplicate_in_part(wire):
+    """RFC 2883 §4.2.1: the part that was there."""
+    peer, start = receiver(wire)
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    peer.expect(ACK, ack=start + 10)
+    peer.send(ACK, seq=start, data=b"x" * 25)
+    assert blocks(peer.expect(ACK, ack=start + 25), start) == [(0, 10)]
+
+
+@pytest.mark.parametrize("settings", [{"dsack": False}, {"sack": False}])
+def test_duplicate_is_not_reported_when_switched_off(make, settings):
+    wire = make(**settings)
+    peer, start = receiver(wire)
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    peer.expect(ACK, ack=start + 10)
+    peer.send(ACK, seq=start, data=b"x" * 10)
+    assert not peer.expect(ACK, ack=start + 10).options.sack
 
 
 def test_blocks_merge(wire):
@@ -366,7 +419,7 @@ def test_blocks_as_many_as_fit(wire, ts, room):
     got = blocks(s, start)
     assert len(got) == room
     assert got[0] == (110, 120)
-    assert got[1:] == [(10, 20), (30, 40), (50, 60)][:room - 1]
+    assert got[1:] == [(90, 100), (70, 80), (50, 60)][:room - 1]
 
 
 def test_blocks_after_a_partial_fill(wire):

@@ -39,6 +39,19 @@ def test_nagle_full_segments_do_not_wait(wire):
     peer.expect(ACK, data=b"b")
 
 
+def test_nagle_short_end_of_a_long_write_does_not_wait(wire):
+    """Minshall's modification: full segments in flight do not hold it back, a short one does."""
+    peer = established(wire)
+    peer.write(b"x" * (MSS + 10))
+    peer.expect(ACK, size=MSS)
+    peer.expect(ACK | PSH, size=10)
+    peer.write(b"y" * (MSS + 10))
+    peer.expect(ACK, size=MSS)
+    peer.expect_nothing()
+    peer.send(ACK)
+    peer.expect(ACK | PSH, size=10)
+
+
 def test_nagle_fin_does_not_wait(wire):
     peer = established(wire)
     peer.write(b"a")
@@ -332,6 +345,7 @@ def test_sender_override(wire):
     peer.send(ACK, wnd=5000)
     peer.expect(ACK, size=MSS)
     peer.expect(ACK, size=MSS)
+    peer.expect(ACK | PSH, size=MSS - 100)
 
 
 # -- our side as receiver --------------------------------------------------------------------------------------
