@@ -340,8 +340,10 @@ class TcpSocket(Socket):
                 del self.rx[:n]
                 self.consume(len(out))
             return out
+        if self.fin_received:
+            return b""                # the end of the stream stands, whatever became of the connection
         self.raise_error()
-        if self.fin_received or self.shut_rd or self.phase == "over":
+        if self.shut_rd or self.phase == "over":
             return b""
         if n == 0:
             return b""

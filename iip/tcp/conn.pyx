@@ -128,7 +128,7 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
-    cdef bint early = (t.fastopen & FO_OPEN) != 0
+    cdef bint early = (t.fastopen & FO_OPEN) != 0, lost = t.backoff > 1
     conn_half_open_done(s, t)
     count(s.counters, tcp_established)
     t.state = ESTABLISHED
@@ -136,6 +136,8 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.t_rto = TIMER_OFF
     if not early:
         t.cc.init(s, t)
+        if lost:
+            t.cwnd = t.mss        # RFC 5681 §3.1; one lost SYN is forgiven (RFC 6928 §2)
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
