@@ -72,6 +72,7 @@ class Config:
     sack: bool = True
     dsack: bool = True                    # report duplicate arrivals by SACK (RFC 2883)
     timestamps: bool = True
+    option_order: str = "linux"           # of a SYN's options; or "bsd", with its padding
     # tcp: timers
     rto_min: float = _number(0.001, 60, "seconds", 0.2)
     rto_max: float = _number(1, 240, "seconds", 120.0)
@@ -96,6 +97,7 @@ class Config:
     fastopen_cache: int = _number(4, 1 << 16, "servers", 64)
     # tcp: behaviour
     nagle: bool = True
+    idle_restart: bool = True             # after a pause longer than the RTO the window starts anew (RFC 5681 §4.1)
     initial_window: int = _number(1, 64, "segments", 10)
     congestion: str = "newreno"
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
@@ -195,6 +197,8 @@ class Config:
             raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
         if self.fastopen not in ("off", "client", "server", "both"):
             raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
+        if self.option_order not in ("linux", "bsd"):
+            raise ConfigError(f"option_order={self.option_order!r}: use 'linux' or 'bsd'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

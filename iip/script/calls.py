@@ -53,8 +53,6 @@ class Calls:
         if left:
             names = [n for n, v in self.symbols.items() if n.startswith("MSG_") and v and v & left == v]
             raise Unsupported(" or ".join(names) or f"the flag {left:#x}")
-        if "fastopen" in found:
-            raise Unsupported("MSG_FASTOPEN")
         return found
 
     def fd(self, number: Any) -> Descriptor:
@@ -357,7 +355,25 @@ class Calls:
             to = self._address(args[4], "connect")
         if isinstance(s, UdpSocket):
             self.runner.subject_udp(s, to)
+        if "fastopen" in flags:
+            return self._fast_open(s, args, event)
         return self._write(args[0], self._bytes(args[1], args[2]), flags, to)
+
+    def _fast_open(self, s: TcpSocket, args: list[Any], event: CallEvent) -> int:
+        """RFC 7413: connect, with the data in the SYN if there is a cookie; without one the data is not taken."""
+        data = self._bytes(args[1], args[2])
+        if self.runner.waiting_for(event):
+            s.wait_connected()
+            return self._write(args[0], data, set())
+        address, port = self._address(args[4], "connect")
+        known = self.runner.knows_cookie(address)
+        s.connect(address, port, data if known else b"")
+        self.runner.subject_connect(s)
+        if known and self.runner.syn_carried_data(s):
+            return len(data)
+        if s.nonblocking:
+            raise CallFailed("EINPROGRESS")
+        raise WouldBlock
 
     def call_writev(self, args: list[Any], event: CallEvent) -> int:
         return self._write(args[0], b"".join(self._bytes(d, n) for d, n in self._vector(args[1])), set())

@@ -21,6 +21,7 @@ class Flow:
         self.script_iss = 0
         self.clock: dict[int, int] = {}              # timestamp value of the script: the real one
         self.first: tuple[int, int] | None = None    # the first pair of them
+        self.cookies: dict[bytes, bytes] = {}        # Fast Open cookies of the script: the real ones
 
     @property
     def key(self) -> tuple[Any, int, Any, int]:
@@ -64,6 +65,8 @@ class Flow:
         if option.kind == "TS":
             value, echo = (0 if v is ANY else v for v in option.value)
             return Option("TS", (value, self.echo(echo)))
+        if option.kind in ("FO", "FOEXP"):
+            return Option(option.kind, self.cookies.get(option.value, option.value))
         return option
 
 
@@ -72,11 +75,13 @@ class Flows:
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[Any, int, Any, int], Flow] = {}
+        self.cookies: dict[bytes, bytes] = {}        # of servers here: they hold for every connection of a peer
 
     def get(self, local: Any, lport: int, remote: Any, rport: int) -> Flow:
         key = (local, lport, remote, rport)
         if key not in self.by_key:
             self.by_key[key] = Flow(*key)
+            self.by_key[key].cookies = self.cookies
         return self.by_key[key]
 
     def sent(self, p: Live) -> None:

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from iip.script.errors import Unsupported
-from iip.script.flows import Flow
+from iip.script.flows import SYN, Flow
 from iip.script.matching import ace_flags, icmp_numbers
 from iip.script.packets import ICMP, ICMP6, TCP, UDP, encode_options, icmp_message, ip_packet, tcp_segment, udp_datagram
 from iip.script.syntax import IcmpPacket, IpFields, PacketEvent, TcpPacket, UdpPacket
@@ -22,6 +22,7 @@ class Injector:
     def __init__(self, runner: Runner):
         self.runner = runner
         self.next_port = _FIRST_PORT
+        self.cookies: set[Any] = set()        # servers that gave us a Fast Open cookie
 
     def inject(self, event: PacketEvent) -> None:
         body = event.body
@@ -69,6 +70,8 @@ class Injector:
         flags = body.flags | (0 if body.ace is None else ace_flags(body.ace))
         ack = 0 if body.ack in (None, -1) else flow.real(body.ack or 0)
         data = body.payload if body.payload is not None else bytes(body.length)
+        if body.flags & SYN and any(o.kind in ("FO", "FOEXP") and o.value for o in body.options):
+            self.cookies.add(flow.remote)
         options = encode_options(flow.inbound_options(body.options))
         if len(options) > 40:
             raise Unsupported(f"{len(options)} bytes of TCP options")

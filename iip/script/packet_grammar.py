@@ -5,7 +5,7 @@ from typing import Any
 
 from iip.script.errors import Unsupported
 from iip.script.scanner import Scanner, number
-from iip.script.syntax import ANY, IcmpPacket, IpFields, Option, PacketEvent, TcpPacket, UdpPacket
+from iip.script.syntax import ANY, IcmpPacket, IpFields, Option, PacketEvent, TcpPacket, UdpPacket, Word
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE = (1 << i for i in range(9))
 FLAG_LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "C": CWR, "A": AE,
@@ -152,6 +152,10 @@ def _option(s: Scanner) -> Option:
         return Option("TS", (value, _number_or_any(s)))
     if found := s.match(r"(FOEXP|exp-fastopen|FO|fastopen)\b\s*([0-9a-fA-F]+\b)?"):
         kind = "FOEXP" if found[1] in ("FOEXP", "exp-fastopen") else "FO"
+        if not found[2] and (name := s.match(r"[A-Za-z_]\w*")):
+            return Option(kind, Word(name[0]))
+        if not found[2] and s.match(r"\.\.\.|\*"):
+            return Option(kind, ANY)
         return Option(kind, _hex(s, found[2] or ""))
     return _rare_option(s)
 

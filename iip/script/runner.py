@@ -13,7 +13,7 @@ from iip.script.clock import Window, window_of
 from iip.script.code import run_code
 from iip.script.constants import symbols
 from iip.script.errors import CallFailed, Mismatch, ScriptError, Unsupported, WouldBlock
-from iip.script.flows import Flow, Flows
+from iip.script.flows import SYN, Flow, Flows
 from iip.script.injection import Injector
 from iip.script.matching import differences, packet_text, received_text
 from iip.script.packets import TCP, Live
@@ -22,7 +22,7 @@ from iip.script.shell import run_shell
 from iip.script.socket_options import SocketOptions
 from iip.script.sockets import Descriptor, Socket, TcpSocket, UdpSocket
 from iip.script.stack import Stack
-from iip.script.syntax import CallEvent, CodeEvent, Event, PacketEvent, Script, ShellEvent, TcpPacket
+from iip.script.syntax import CallEvent, CodeEvent, Event, PacketEvent, Script, ShellEvent, TcpPacket, Word
 from iip.script.sysctl import CONGESTION
 from iip.script.values import Values, matches
 
@@ -30,6 +30,8 @@ PATIENCE = 60_000_000             # µs after which a packet or a call will not 
 LONG_AGO = 3_600_000_000
 CALL_PATIENCE = 600_000_000
 SHOWN = 12                        # packets of a failure's dump
+# cookies that scripts call by name where the test bed defines none
+COOKIES = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Runner:
         self.value = Values(self.symbols, settings.defines)
         if settings.mtu is None and settings.wire_version == 6:
             settings.mtu = 1520               # so that the MSS is that of IPv4
+        settings.fastopen(script)
         self._stack = Stack(settings.engine_config(), seed)
         self.flows = Flows()
         self._stack.observer = self.flows.sent
@@ -149,6 +152,14 @@ class Runner:
                 s.spoken_to = to
             self.subject = ("udp", s)
 
+    def knows_cookie(self, address: Any) -> bool:
+        """Whether a server at that address has given us a Fast Open cookie."""
+        return address in self.injector.cookies
+
+    def syn_carried_data(self, s: TcpSocket) -> bool:
+        assert s.local is not None
+        return any(p.protocol == TCP and p.sport == s.local[1] and p.flags & SYN and p.data for p in self.stack.sent)
+
     def progress(self, s: TcpSocket) -> int:
         """How much of the blocking write at hand is queued already."""
         return s.progress if self.pending is not None and not self.pending.done_at else 0
@@ -181,7 +192,7 @@ class Runner:
             self._await_call()
         self._advance(window.start if not event.time.any_time else self.stack.now)
         if isinstance(body, PacketEvent):
-            self.injector.inject(body)
+            self.injector.inject(self._named(body))
             self._retry_call()
         elif isinstance(body, CallEvent):
             self._call(event, body)
@@ -291,7 +302,25 @@ class Runner:
 
     # -- packets that leave ----------------------------------------------------------------------------------
 
+    def _named(self, packet: PacketEvent) -> PacketEvent:
+        """The packet with cookies in place of their names."""
+        body = packet.body
+        if not isinstance(body, TcpPacket) or not any(isinstance(o.value, Word) for o in body.options):
+            return packet
+        options = tuple(replace(o, value=self._cookie(o.value)) if isinstance(o.value, Word) else o for o in body.options)
+        return replace(packet, body=replace(body, options=options))
+
+    def _cookie(self, word: Word) -> bytes:
+        value = self.settings.defines.get(word.name, COOKIES.get(word.name))
+        if value is None:
+            raise Unsupported(f"the name {word.name}")
+        try:
+            return bytes.fromhex(value if isinstance(value, str) else f"{value:016x}")
+        except ValueError:
+            raise Unsupported(f"the cookie {word.name}={value}") from None
+
     def _expect_packet(self, event: Event, expected: PacketEvent) -> None:
+        expected = self._named(expected)
         window = window_of(event.time, self.stack.now, self.settings)
         last = self.stack.now + LONG_AGO if event.time.any_time else window.end + PATIENCE
         while not self.stack.sent:

@@ -7,6 +7,7 @@ from typing import Any
 
 import iip
 from iip.script.errors import ScriptSyntaxError, Unsupported
+from iip.script.syntax import CallEvent, Script
 
 VERSIONS = ("4", "6", "4-mapped")
 PERSONALITIES = ("linux", "freebsd")
@@ -30,6 +31,11 @@ FREEBSD_SPACE = (65536, 32768)    # recvspace, sendspace
 FREEBSD_MAXIMUM = 2097152         # kern.ipc.maxsockbuf
 
 
+def _names(call: CallEvent, *names: str) -> bool:
+    """Whether a call has one of these names among its arguments."""
+    return any(name in repr(call.arguments).replace("(", " ").replace(",", " ").replace(")", " ").split() for name in names)
+
+
 @dataclass
 class Settings:
     personality: str = "linux"
@@ -49,6 +55,7 @@ class Settings:
     rmem: tuple[int, int, int] = LINUX_RMEM
     wmem: tuple[int, int, int] = LINUX_WMEM
     adv_win_scale: int = 1
+    tfo: int = 1                              # net.ipv4.tcp_fastopen: 1 client, 2 server, 0x400: every listener
     ignored: list[str] = field(default_factory=list)          # what was asked for and makes no difference here
 
     def __post_init__(self) -> None:
@@ -116,6 +123,14 @@ class Settings:
         else:
             raise Unsupported(f"the option --{name}", line)
 
+    def fastopen(self, script: Script) -> None:
+        """Fast Open as the script will ask for it: the stack has to know from the start."""
+        calls = [e.body for e in script.events if isinstance(e.body, CallEvent)]
+        server = self.tfo & 2 and (self.tfo & 0x400 or any(_names(call, "TCP_FASTOPEN") for call in calls))
+        client = self.tfo & 1 and any(_names(call, "MSG_FASTOPEN", "TCP_FASTOPEN_CONNECT") for call in calls)
+        if server or client:
+            self.config["fastopen"] = "both" if server and client else "server" if server else "client"
+
     # -- the engine ----------------------------------------------------------------------------------------
 
     @property
@@ -144,8 +159,10 @@ class Settings:
         settings: dict[str, Any] = {
             "addresses": (f"{self.address('local')}/{self.prefix}",), "medium": "ip",
             "mtu": self.mtu or 1500, "pool_packets": 8192, "max_connections": 256, "ports": (32768, 60999),
-            "congestion": "newreno", "link_local": False,
+            "link_local": False,
         }
+        if self.personality == "freebsd":
+            settings["option_order"] = "bsd"
         settings["gateway6" if self.wire_version == 6 else "gateway"] = str(self.address("gateway"))
         size = max(2048, ((self.mtu or 1500) + 250) // 64 * 64 + 64)
         settings["packet_size"] = min(size, 65536)

@@ -24,7 +24,7 @@ _RESTORE = re.compile(r"/tmp/sysctl_restore\S*")
 _DEFAULTS = {
     "net.ipv4.tcp_rmem": "4096 540000 15728640", "net.ipv4.tcp_wmem": "4096 262144 4194304",
     "net.ipv4.tcp_congestion_control": "cubic", "net.ipv4.tcp_slow_start_after_idle": "0",
-    "net.ipv4.tcp_ecn": "0", "net.ipv4.tcp_early_retrans": "4", "net.ipv4.tcp_recovery": "1"}
+    "net.ipv4.tcp_ecn": "0", "net.ipv4.tcp_fastopen": "3", "net.ipv4.tcp_early_retrans": "4", "net.ipv4.tcp_recovery": "1"}
 
 
 def run_shell(runner: Runner, text: str, line: int) -> None:

@@ -45,6 +45,7 @@ class SocketOptions:
             "IPV6_UNICAST_HOPS": self._set_ttl, "IP_MTU_DISCOVER": self._set_discover,
             "IPV6_MTU_DISCOVER": self._set_discover, "IP_RECVERR": self._keep_udp("IP_RECVERR"),
             "IPV6_RECVERR": self._keep_udp("IPV6_RECVERR"), "UDP_CORK": self._set_udp_cork,
+            "TCP_FASTOPEN": self._set_fastopen, "TCP_FASTOPEN_CONNECT": self._set_fastopen_connect,
             "TCP_FUNCTION_BLK": self._set_functions, "TCP_WINDOW_CLAMP": self._set_clamp,
         }
 
@@ -145,6 +146,14 @@ class SocketOptions:
         if name != "freebsd":
             raise Unsupported(f"the TCP stack {name}")
         s.options["TCP_FUNCTION_BLK"] = name
+
+    def _set_fastopen(self, s: Socket, value: Any) -> None:
+        if isinstance(value, Struct):
+            value = value.get("enable", 0, default=1)
+        s.options["TCP_FASTOPEN"] = value
+
+    def _set_fastopen_connect(self, s: Socket, value: Any) -> None:
+        raise Unsupported("the socket option TCP_FASTOPEN_CONNECT")
 
     def _set_rcvlowat(self, s: Socket, value: Any) -> None:
         s.options["SO_RCVLOWAT"] = max(1, value)

@@ -290,7 +290,7 @@ class TcpSocket(Socket):
             raise WouldBlock
         return self.queue.popleft()
 
-    def connect(self, address: Any, port: int) -> None:
+    def connect(self, address: Any, port: int, data: bytes | None = None) -> None:
         if self.phase == "connected":
             if not self.connect_told:
                 self.connect_told = True
@@ -305,7 +305,7 @@ class TcpSocket(Socket):
             raise CallFailed("ECONNABORTED")
         source = self.local or (None, 0)
         try:
-            conn = self.stack.engine.tcp_connect(address, port, source=source[0] or None, source_port=source[1])
+            conn = self.stack.engine.tcp_connect(address, port, source=source[0] or None, source_port=source[1], data=data)
         except IipError as error:
             raise CallFailed("ENETUNREACH" if "route" in str(error) else "EADDRNOTAVAIL") from None
         self.phase = "connecting"

@@ -101,6 +101,23 @@ def _slow_start_after_idle(runner: Runner, text: str) -> None:
     runner.reconfigure(idle_restart=_integer(text) != 0)
 
 
+def _syncookies(runner: Runner, text: str) -> None:
+    value = _integer(text)
+    if not 0 <= value <= 2:
+        raise ValueError(text)
+    runner.reconfigure(syn_cookies=("off", "auto", "always")[value])
+
+
+def _fastopen(runner: Runner, text: str) -> None:
+    runner.settings.tfo = _integer(text)
+
+
+def _tfo_bit(bit: int) -> Setter:
+    def apply(runner: Runner, text: str) -> None:
+        runner.settings.tfo = runner.settings.tfo & ~bit | (bit if _integer(text) else 0)
+    return apply
+
+
 def _delayed_ack(runner: Runner, text: str) -> None:
     runner.reconfigure(delayed_ack=0.04 if _integer(text) else 0.0)
 
@@ -119,7 +136,8 @@ def _linux() -> dict[str, Setter]:
         "dsack": flag("dsack"), "fack": unseen, "ecn": only(0, 2), "ecn_fallback": unseen, "reordering": only(3),
         "max_reordering": unseen, "abc": unseen, "low_latency": unseen, "mtu_probing": only(0), "base_mss": unseen,
         "mtu_probe_floor": unseen, "probe_interval": unseen, "probe_threshold": unseen,
-        "syncookies": only(0, 1), "fastopen": unseen, "notsent_lowat": unseen, "thin_linear_timeouts": only(0),
+        "syncookies": _syncookies, "fastopen": _fastopen, "fastopen_key": unseen,
+        "fastopen_blackhole_timeout_sec": unseen, "notsent_lowat": unseen, "thin_linear_timeouts": only(0),
         "thin_dupack": only(0), "limit_output_bytes": unseen, "tso_win_divisor": unseen, "min_tso_segs": unseen,
         "tso_rtt_log": unseen, "autocorking": unseen, "moderate_rcvbuf": unseen, "no_metrics_save": unseen,
         "no_ssthresh_metrics_save": unseen, "pacing_ss_ratio": unseen, "pacing_ca_ratio": unseen, "mem": unseen,
@@ -170,10 +188,10 @@ def _freebsd() -> dict[str, Setter]:
         "rfc3390": unseen, "rfc3465": only(1), "abc_l_var": unseen, "rfc6675_pipe": only(1), "newcwv": only(0), "tso": unseen,
         "do_prr": only(1), "do_prr_conservative": unseen, "do_lrd": unseen, "hostcache.enable": unseen,
         "hostcache.purgenow": unseen, "hostcache.purge": unseen, "hostcache.expire": unseen, "hostcache.prune": unseen,
-        "ecn.enable": only(0, 2), "ecn.maxretries": unseen, "syncookies": only(0, 1), "syncookies_only": only(0),
+        "ecn.enable": only(0, 2), "ecn.maxretries": unseen, "syncookies": _syncookies, "syncookies_only": only(0),
         "syncache.rexmtlimit": number("synack_retries", whole=True), "syncache.see_other": unseen,
         "syncache.rst_on_sock_fail": only(1), "syncache.hashsize": unseen, "syncache.bucketlimit": unseen,
-        "syncache.cachelimit": unseen, "fastopen.server_enable": only(0), "fastopen.client_enable": only(0),
+        "syncache.cachelimit": unseen, "fastopen.server_enable": _tfo_bit(2), "fastopen.client_enable": _tfo_bit(1),
         "functions_default": _functions, "drop_synfin": only(0, 1), "blackhole": only(0), "insecure_rst": only(0),
         "insecure_syn": only(0), "insecure_ack": only(0), "log_in_vain": unseen, "log_debug": unseen,
         "icmp_may_rst": only(1), "reass.maxqueuelen": unseen, "reass.maxsegments": unseen, "reass.new_limit": unseen,

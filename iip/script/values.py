@@ -1,6 +1,7 @@
 """Expressions evaluated: numbers by name, addresses by struct, and what a call returned against what is expected."""
 from __future__ import annotations
 
+import errno
 import ipaddress
 import operator
 import socket
@@ -41,6 +42,8 @@ class Values:
     def _word(self, name: str) -> Any:
         if name in self.defines:
             return self.defines[name]
+        if name not in self.symbols and hasattr(errno, name):
+            return getattr(errno, name)
         if name not in self.symbols:
             raise Unsupported(f"the name {name}")
         return self.symbols[name]

@@ -79,6 +79,7 @@ cdef int cookie_answer(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     if p == NIL:
         return tx_queue_full
     memset(&o, 0, sizeof(SynOptions))
+    o.bsd = s.conf.bsd_options
     o.mss = offered_mss(s, &flow)
     o.ts = s.conf.timestamps and seg.opts & OPT_TS
     o.sack = o.ts and s.conf.sack and seg.opts & OPT_SACK_OK

@@ -286,7 +286,7 @@ cdef bint _owed_ack(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _restart_after_idle(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §4.1: after a pause longer than the RTO the window starts anew."""
     cdef uint32_t restart = s.conf.initial_window * t.mss
-    if t.cwnd > restart and t.snd_nxt == t.snd_una and s.now - t.last_tx > t.rto:
+    if s.conf.idle_restart and t.cwnd > restart and t.snd_nxt == t.snd_una and s.now - t.last_tx > t.rto:
         t.cwnd = restart
 
 

@@ -51,6 +51,8 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.window_scale = config.window_scale
     c.sack = config.sack
     c.dsack = config.dsack
+    c.bsd_options = config.option_order == "bsd"
+    c.idle_restart = config.idle_restart
     c.timestamps = config.timestamps
     c.nagle = config.nagle
     c.cc = congestion_find(config.congestion)

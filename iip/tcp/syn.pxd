@@ -18,6 +18,7 @@ cdef struct SynOptions:
     uint8_t cookie[16]
     uint32_t ts_val
     uint32_t ts_ecr
+    bint bsd                      # in the order of 4.4BSD's descendants
 
 
 cdef void take_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil

@@ -39,10 +39,35 @@ cdef uint32_t _write_fastopen(uint8_t* p, SynOptions* o) noexcept nogil:
     return n + size
 
 
+cdef uint32_t _write_bsd(uint8_t* p, SynOptions* o) noexcept nogil:
+    """After the MSS: window scale, SACK permitted, timestamps; zeros at the end."""
+    cdef uint32_t n = 4
+    if o.scale:
+        store32(p + n, (<uint32_t>TCPOPT_NOP << 24) | (<uint32_t>TCPOPT_WSCALE << 16) | (3 << 8) | o.wscale)
+        n += 4
+    if o.sack:
+        store16(p + n, (TCPOPT_SACK_OK << 8) | 2)
+        n += 2
+    if o.ts:
+        if n % 4 == 0:
+            store16(p + n, (TCPOPT_NOP << 8) | TCPOPT_NOP)
+            n += 2
+        store16(p + n, (TCPOPT_TIMESTAMP << 8) | 10)
+        store32(p + n + 2, o.ts_val)
+        store32(p + n + 6, o.ts_ecr)
+        n += 10
+    while n % 4:
+        p[n] = 0
+        n += 1
+    return n + (_write_fastopen(p + n, o) if o.fastopen else 0)
+
+
 cdef uint32_t write_options(uint8_t* p, SynOptions* o) noexcept nogil:
     """MSS, SACK permitted, timestamps, window scale, Fast Open; bytes written, 40 at most."""
     cdef uint32_t n = 4
     store32(p, (<uint32_t>TCPOPT_MSS << 24) | (<uint32_t>4 << 16) | o.mss)
+    if unlikely(o.bsd):
+        return _write_bsd(p, o)
     if o.ts:
         store16(p + n, (TCPOPT_SACK_OK << 8) | 2 if o.sack else (TCPOPT_NOP << 8) | TCPOPT_NOP)
         store16(p + n + 2, (TCPOPT_TIMESTAMP << 8) | 10)
@@ -64,6 +89,7 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     """What we want and, in an answer, the peer offered."""
     memset(o, 0, sizeof(SynOptions))
     o.mss = offered_mss(s, &t.flow)
+    o.bsd = s.conf.bsd_options
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
     o.sack = s.conf.sack and (not answer or t.flags & TF_SACK)
     o.scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)

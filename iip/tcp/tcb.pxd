@@ -275,6 +275,8 @@ cdef struct TcpConf:
     bint sack
     bint dsack
     bint timestamps
+    bint bsd_options
+    bint idle_restart
     bint nagle
     const CongestionOps* cc
 
