@@ -111,6 +111,8 @@ class SocketOptions:
         if isinstance(s, TcpSocket):
             s.receive_space = max(self.runner.settings.window_of(whole), 1)
             s.apply_options()
+            if s.conn is None:        # its SYN or SYN-ACK offers no more, either
+                self.runner.reconfigure(receive_buffer=max(2048, s.receive_space))
 
     def _set_sndbuf(self, s: Socket, value: Any) -> None:
         linux = self.runner.settings.personality == "linux"

@@ -356,7 +356,7 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
     if t.flags & TF_TS and seg.opts & OPT_TS and seq_leq(seg.seq, t.last_ack_sent):
-        if seq_geq(seg.ts_val, t.ts_recent):
+        if seq_geq(seg.ts_val, t.ts_recent) or s.now - t.ts_recent_at >= PAWS_AGE:
             t.ts_recent = seg.ts_val
             t.ts_recent_at = s.now
     if unlikely(t.state == SYN_RCVD):
