@@ -18,6 +18,8 @@ cdef enum:
     MIN_MSS = 64                  # below this a peer only wants to make us work
     TIMESTAMP_OPTION = 12
 
+cdef int64_t RTO_AFTER_SYN = 3000000000     # ns, RFC 6298 §5.7: the SYN was lost and nothing measured yet
+
 
 cdef uint32_t _keyed(const uint64_t* key, const Addr* local, const Addr* remote, uint16_t lport,
                      uint16_t rport) noexcept nogil:
@@ -128,7 +130,7 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
-    cdef bint early = (t.fastopen & FO_OPEN) != 0, lost = t.backoff > 1
+    cdef bint early = (t.fastopen & FO_OPEN) != 0, waited = t.backoff > 0, lost = t.backoff > 1
     conn_half_open_done(s, t)
     count(s.counters, tcp_established)
     t.state = ESTABLISHED
@@ -138,6 +140,8 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
         t.cc.init(s, t)
         if lost:
             t.cwnd = t.mss        # RFC 5681 §3.1; one lost SYN is forgiven (RFC 6928 §2)
+    if waited and t.srtt == 0:
+        t.rto = max(t.rto, min(RTO_AFTER_SYN, s.conf.rto_max))
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
