@@ -64,7 +64,7 @@ class Runner:
         if settings.mtu is None and settings.wire_version == 6:
             settings.mtu = 1520               # so that the MSS is that of IPv4
         settings.fastopen(script)
-        self._stack = Stack(settings.engine_config(), seed)
+        self._stack = self._make_stack(seed)
         self.flows = Flows()
         self._stack.observer = self.flows.sent
         self.options = SocketOptions(self)
@@ -75,6 +75,12 @@ class Runner:
         self.sockets: list[Socket] = []
         self.latest_tcp: TcpSocket | None = None
         self.merged: Live | None = None
+
+    def _make_stack(self, seed: int) -> Stack:
+        try:
+            return Stack(self.settings.engine_config(), seed)
+        except iip.ConfigError as error:
+            raise Unsupported(f"what the script sets: {error}") from None
 
     @property
     def stack(self) -> Stack:
@@ -105,13 +111,21 @@ class Runner:
     def buffers_changed(self) -> None:
         """Sizes of buffers were set: new connections of a running stack get them."""
         if self._stack is not None:
-            self.reconfigure(receive_buffer=max(2048, self.settings.full_space), send_buffer=max(2048, self.settings.wmem[2]))
+            self.reconfigure(**self.settings.buffers())
+
+    def receive_space(self, space: int, fixed: bool) -> None:
+        """SO_RCVBUF before a SYN. `fixed`: the window scale is for it, and not for what buffers may grow to."""
+        changes = {"receive_buffer": max(2048, space)}
+        if fixed or space > self.stack.engine.config.receive_buffer_max:
+            changes["receive_buffer_max"] = changes["receive_buffer"]
+        self.reconfigure(**changes)
 
     def reconfigure_ttl(self, value: int) -> None:
         raise Unsupported("IP_TTL of TCP sockets")
 
-    def congestion(self, name: str) -> str | None:
-        return CONGESTION.get(name)
+    def congestion(self, name: str) -> str:
+        """The engine's name of an algorithm."""
+        return CONGESTION.get(name, name)
 
     def congestion_name(self) -> str:
         name = self.stack.engine.config.congestion

@@ -155,6 +155,12 @@ class Settings:
         space = max(self.full_space, self.rmem[2])
         return min(max(space.bit_length() - 1 - 15, 0), 14)
 
+    def buffers(self) -> dict[str, int]:
+        """Linux begins with the window of a SYN, whatever the buffer."""
+        first = min(self.full_space, 65536) if self.personality == "linux" else self.full_space
+        return {"receive_buffer": max(2048, first), "receive_buffer_max": max(2048, first, self.rmem[2]),
+                "send_buffer": max(2048, self.wmem[2]), "send_buffer_max": max(2048, self.wmem[2])}
+
     def engine_config(self) -> iip.Config:
         settings: dict[str, Any] = {
             "addresses": (f"{self.address('local')}/{self.prefix}",), "medium": "ip",
@@ -166,7 +172,6 @@ class Settings:
         settings["gateway6" if self.wire_version == 6 else "gateway"] = str(self.address("gateway"))
         size = max(2048, ((self.mtu or 1500) + 250) // 64 * 64 + 64)
         settings["packet_size"] = min(size, 65536)
-        settings["receive_buffer"] = max(2048, self.rmem[2] if self.wscale else self.full_space)
-        settings["send_buffer"] = max(2048, self.wmem[2])
+        settings.update(self.buffers())
         settings.update(self.config)
         return iip.Config(**settings)

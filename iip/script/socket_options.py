@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from iip.script.errors import CallFailed, Unsupported
 from iip.script.info import info_values
-from iip.script.sockets import Socket, TcpSocket
+from iip.script.sockets import AT_CONNECTION, Socket, TcpSocket
 from iip.script.syntax import CallEvent, Struct, Word
 
 if TYPE_CHECKING:
@@ -20,16 +20,14 @@ REMEMBERED = frozenset({
 TIMES = ("SO_RCVTIMEO", "SO_SNDTIMEO")
 LEVELS = {"SOL_SOCKET": ("SO_",), "SOL_TCP": ("TCP_",), "IPPROTO_TCP": ("TCP_",), "SOL_IP": ("IP_",), "IPPROTO_IP": ("IP_",),
           "SOL_IPV6": ("IPV6_",), "IPPROTO_IPV6": ("IPV6_",), "SOL_UDP": ("UDP_",), "IPPROTO_UDP": ("UDP_",)}
-# name: (lowest, highest) value; kept at the socket and applied to its connection
-AT_CONNECTION: dict[str, tuple[int, int]] = {
-    "TCP_NODELAY": (0, 1 << 31), "TCP_CORK": (0, 1 << 31), "TCP_NOPUSH": (0, 1 << 31), "SO_KEEPALIVE": (0, 1 << 31)}
 # settings of the whole stack that an option of one socket changes
 AT_STACK: dict[str, tuple[str, float, int, int]] = {
-    "TCP_KEEPIDLE": ("keepalive", 1, 1, 32767), "TCP_KEEPINTVL": ("keepalive_interval", 1, 1, 32767),
-    "TCP_KEEPCNT": ("keepalive_probes", 1, 1, 127), "TCP_SYNCNT": ("syn_retries", 1, 1, 127),
-    "TCP_USER_TIMEOUT": ("user_timeout", 0.001, 0, 1 << 31), "TCP_LINGER2": ("fin_wait2", 1, -(1 << 31), 1 << 31),
-    "TCP_RTO_MAX_MS": ("rto_max", 0.001, 1000, 120000), "TCP_MAXUNACKTIME": ("user_timeout", 1, 0, 1 << 31),
-    "TCP_RTO_MIN_US": ("rto_min", 1e-6, 1, 1 << 31), "TCP_DELACK_MAX_US": ("delayed_ack", 1e-6, 1, 1 << 31)}
+    "TCP_SYNCNT": ("syn_retries", 1, 1, 127), "TCP_LINGER2": ("fin_wait2", 1, -(1 << 31), 1 << 31),
+    "TCP_RTO_MAX_MS": ("rto_max", 0.001, 1000, 120000), "TCP_RTO_MIN_US": ("rto_min", 1e-6, 1, 1 << 31),
+    "TCP_DELACK_MAX_US": ("delayed_ack_max", 1e-6, 1, 1 << 31)}
+# what Linux says where nothing was set
+DEFAULTS = {"SO_RCVLOWAT": 1, "IP_TTL": 64, "IPV6_UNICAST_HOPS": 64, "TCP_QUICKACK": 1, "TCP_KEEPIDLE": 7200,
+            "TCP_KEEPINTVL": 75, "TCP_KEEPCNT": 9, "IP_MTU_DISCOVER": 1, "IPV6_MTU_DISCOVER": 1}
 
 
 class SocketOptions:
@@ -40,9 +38,7 @@ class SocketOptions:
             "SO_RCVBUF": self._set_rcvbuf, "SO_RCVBUFFORCE": self._set_rcvbuf, "SO_SNDBUF": self._set_sndbuf,
             "SO_SNDBUFFORCE": self._set_sndbuf, "SO_LINGER": self._set_linger, "TCP_MAXSEG": self._set_maxseg,
             "TCP_CONGESTION": self._set_congestion, "SO_RCVLOWAT": self._set_rcvlowat,
-            "TCP_QUICKACK": self._set_quickack, "TCP_NOTSENT_LOWAT": self._set_lowat, "TCP_DELACK": self._set_delack,
-            "IP_TOS": self._set_tos, "IPV6_TCLASS": self._set_tos, "IP_TTL": self._set_ttl,
-            "IPV6_UNICAST_HOPS": self._set_ttl, "IP_MTU_DISCOVER": self._set_discover,
+            "TCP_DELACK": self._set_delack, "IP_MTU_DISCOVER": self._set_discover,
             "IPV6_MTU_DISCOVER": self._set_discover, "IP_RECVERR": self._keep_udp("IP_RECVERR"),
             "IPV6_RECVERR": self._keep_udp("IPV6_RECVERR"), "UDP_CORK": self._set_udp_cork,
             "TCP_FASTOPEN": self._set_fastopen, "TCP_FASTOPEN_CONNECT": self._set_fastopen_connect,
@@ -76,8 +72,7 @@ class SocketOptions:
         if name in self.setters:
             self.setters[name](s, value)
         elif name in AT_CONNECTION:
-            s.options[name] = int(bool(value))
-            s.apply_options()
+            self._set_at_connection(name, s, value)
         elif name in AT_STACK:
             self._set_stack(name, s, value)
         elif name in TIMES:
@@ -103,16 +98,29 @@ class SocketOptions:
         self.runner.reconfigure(**{setting: type(getattr(self.runner.stack.engine.config, setting))(value * unit)})
         s.apply_options()
 
+    def _set_at_connection(self, name: str, s: Socket, value: Any) -> None:
+        _, unit, low, high = AT_CONNECTION[name]
+        if not isinstance(value, int) or not low <= value <= high:
+            raise CallFailed("EINVAL")
+        s.options[name] = value if unit else int(bool(value))
+        if isinstance(s, TcpSocket):
+            s.apply_option(name)
+
     def _set_rcvbuf(self, s: Socket, value: Any) -> None:
         """Linux doubles the wish, for its own overhead, and offers half of that."""
         linux = self.runner.settings.personality == "linux"
         whole = max(2 * value, 2304) if linux else value
         s.options["SO_RCVBUF"] = whole
         if isinstance(s, TcpSocket):
-            s.receive_space = max(self.runner.settings.window_of(whole), 1)
+            s.receive_space = self._space(whole)
             s.apply_options()
-            if s.conn is None:        # its SYN or SYN-ACK offers no more, either
-                self.runner.reconfigure(receive_buffer=max(2048, s.receive_space))
+            if s.conn is None:        # what a SYN offers depends on it
+                self.runner.receive_space(s.receive_space, fixed=linux)
+
+    def _space(self, buffer: int) -> int:
+        """The window that a buffer allows; small ones in whole segments, as a SYN offers it."""
+        space = max(self.runner.settings.window_of(buffer), 1)
+        return space - space % 1460 if 1460 < space < 65536 and self.runner.settings.personality == "linux" else space
 
     def _set_sndbuf(self, s: Socket, value: Any) -> None:
         linux = self.runner.settings.personality == "linux"
@@ -130,13 +138,14 @@ class SocketOptions:
             raise CallFailed("EINVAL")
         s.options["TCP_MAXSEG"] = value
         if isinstance(s, TcpSocket) and s.conn is not None:
-            raise Unsupported("TCP_MAXSEG on an open connection")
-        self.runner.reconfigure(mss=value)
+            s.conn.max_seg = value
+        else:
+            self.runner.reconfigure(mss=min(value, self.runner.stack.engine.config.mtu - 40))
 
     def _set_congestion(self, s: Socket, value: Any) -> None:
+        if not isinstance(value, str):
+            raise CallFailed("EINVAL")
         name = self.runner.congestion(value)
-        if name is None:
-            raise Unsupported(f"the congestion control {value}")
         s.options["TCP_CONGESTION"] = value
         other = name != self.runner.stack.engine.config.congestion
         if other and isinstance(s, TcpSocket) and s.conn is not None and s.conn.info().state == 1:
@@ -160,29 +169,11 @@ class SocketOptions:
     def _set_rcvlowat(self, s: Socket, value: Any) -> None:
         s.options["SO_RCVLOWAT"] = max(1, value)
 
-    def _set_quickack(self, s: Socket, value: Any) -> None:
-        raise Unsupported("the socket option TCP_QUICKACK")
-
     def _set_delack(self, s: Socket, value: Any) -> None:
         self.runner.reconfigure(delayed_ack=0.0 if value else 0.04)
 
-    def _set_lowat(self, s: Socket, value: Any) -> None:
-        s.options["TCP_NOTSENT_LOWAT"] = value
-
     def _set_clamp(self, s: Socket, value: Any) -> None:
         raise Unsupported("the socket option TCP_WINDOW_CLAMP")
-
-    def _set_tos(self, s: Socket, value: Any) -> None:
-        if isinstance(s, TcpSocket):
-            if value:
-                raise Unsupported("a type of service of TCP connections")
-            return
-        s.options["IP_TOS"] = value
-
-    def _set_ttl(self, s: Socket, value: Any) -> None:
-        if isinstance(s, TcpSocket):
-            self.runner.reconfigure_ttl(value)
-        s.options["IP_TTL"] = value
 
     def _set_discover(self, s: Socket, value: Any) -> None:
         if isinstance(s, TcpSocket) and value not in (1, 2):
@@ -244,7 +235,7 @@ class SocketOptions:
         if name in s.options:
             return s.options[name]
         if name in self.setters or name in AT_CONNECTION or name in REMEMBERED or name in TIMES:
-            return {"SO_RCVLOWAT": 1, "IP_TTL": 64, "IPV6_UNICAST_HOPS": 64, "TCP_QUICKACK": 1}.get(name, 0)
+            return DEFAULTS.get(name, 0)
         raise Unsupported(f"the socket option {name}")
 
 

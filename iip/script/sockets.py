@@ -20,6 +20,17 @@ _REASON_ERRNO = {Reason.RESET: "ECONNRESET", Reason.REFUSED: "ECONNREFUSED", Rea
 IN, PRI, OUT, ERR, HUP, RDNORM, WRNORM, RDHUP = 1, 2, 4, 8, 16, 64, 256, 0x2000
 
 
+# kept at the socket, and an attribute of its connection: (attribute, unit, lowest, highest)
+AT_CONNECTION: dict[str, tuple[str, float, int, int]] = {
+    "TCP_NODELAY": ("nodelay", 0, -(1 << 31), 1 << 31), "TCP_CORK": ("cork", 0, -(1 << 31), 1 << 31),
+    "TCP_NOPUSH": ("cork", 0, -(1 << 31), 1 << 31), "SO_KEEPALIVE": ("keepalive", 0, -(1 << 31), 1 << 31),
+    "TCP_QUICKACK": ("quickack", 0, -(1 << 31), 1 << 31),
+    "TCP_KEEPIDLE": ("keepalive_idle", 1, 1, 32767), "TCP_KEEPINTVL": ("keepalive_interval", 1, 1, 32767),
+    "TCP_KEEPCNT": ("keepalive_probes", 1, 1, 127), "TCP_USER_TIMEOUT": ("user_timeout", 0.001, 0, (1 << 31) - 1),
+    "TCP_MAXUNACKTIME": ("user_timeout", 1, 0, (1 << 31) - 1), "TCP_NOTSENT_LOWAT": ("unsent_low", 1, 0, 1 << 32),
+    "IP_TOS": ("traffic_class", 1, 0, 255), "IPV6_TCLASS": ("traffic_class", 1, -1, 255), "IP_TTL": ("ttl", 1, 1, 255),
+    "IPV6_UNICAST_HOPS": ("ttl", 1, -1, 255)}
+
 class Descriptor:
     """Anything with a file descriptor."""
 
@@ -156,18 +167,25 @@ class TcpSocket(Socket):
             return
         options = self.options
         try:
-            if "TCP_NODELAY" in options:
-                self.conn.nodelay = bool(options["TCP_NODELAY"])
-            if "TCP_CORK" in options or "TCP_NOPUSH" in options:
-                self.conn.cork = self.corked
-            if "SO_KEEPALIVE" in options:
-                self.conn.keepalive = bool(options["SO_KEEPALIVE"])
             if "SO_SNDBUF" in options:
                 self.conn.send_buffer = max(2048, options["SO_SNDBUF"])
             if self.receive_space:
                 self.conn.receive_buffer = self.receive_space
         except ConnectionGone:
             pass
+        for name in options:
+            self.apply_option(name)
+
+    def apply_option(self, name: str) -> None:
+        """One option that is an attribute of the connection."""
+        if self.conn is None or name not in AT_CONNECTION:
+            return
+        attribute, unit, _, _ = AT_CONNECTION[name]
+        value = self.options[name]
+        if value < 0:
+            return                    # as usual
+        with contextlib.suppress(ConnectionGone):
+            setattr(self.conn, attribute, bool(value) if not unit else value if unit == 1 else value * unit)
 
     @property
     def corked(self) -> bool:
@@ -258,7 +276,7 @@ class TcpSocket(Socket):
     def writable(self) -> bool:
         """Room for a third of the buffer, and not more unsent data than TCP_NOTSENT_LOWAT allows."""
         low = self.options.get("TCP_NOTSENT_LOWAT")
-        if low and self.conn is not None and self.conn.info().notsent_bytes >= low:
+        if low and self.conn is not None and self.not_sent() >= low:
             return False
         room = self.send_room()
         return room > 0 and 3 * room >= self.conn.send_buffer

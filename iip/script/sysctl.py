@@ -51,10 +51,7 @@ def unseen(runner: Runner, text: str) -> None:
 
 
 def _congestion(runner: Runner, text: str) -> None:
-    name = runner.congestion(text)
-    if name is None:
-        raise Unsupported(f"the congestion control {text}")
-    runner.reconfigure(congestion=name)
+    runner.reconfigure(congestion=runner.congestion(text))
 
 
 def _triple(runner: Runner, name: str, text: str) -> tuple[int, int, int]:
@@ -118,6 +115,15 @@ def _tfo_bit(bit: int) -> Setter:
     return apply
 
 
+def _mtu_probing(runner: Runner, text: str) -> None:
+    runner.reconfigure(mtu_probing=("off", "blackhole", "always")[_integer(text)])
+
+
+def _lowat(runner: Runner, text: str) -> None:
+    value = _integer(text)
+    runner.reconfigure(unsent_low=0 if value >= 1 << 30 else value)
+
+
 def _delayed_ack(runner: Runner, text: str) -> None:
     runner.reconfigure(delayed_ack=0.04 if _integer(text) else 0.0)
 
@@ -134,12 +140,13 @@ def _linux() -> dict[str, Setter]:
         "rto_max_ms": number("rto_max", 0.001), "rto_min_us": number("rto_min", 1e-6),
         "syn_linear_timeouts": only(0), "recovery": only(1), "early_retrans": only(3, 4), "frto": only(1, 2),
         "dsack": flag("dsack"), "fack": unseen, "ecn": only(0, 2), "ecn_fallback": unseen, "reordering": only(3),
-        "max_reordering": unseen, "abc": unseen, "low_latency": unseen, "mtu_probing": only(0), "base_mss": unseen,
-        "mtu_probe_floor": unseen, "probe_interval": unseen, "probe_threshold": unseen,
+        "max_reordering": unseen, "abc": unseen, "low_latency": unseen, "mtu_probing": _mtu_probing,
+        "base_mss": number("mtu_probing_base", whole=True),
+        "mtu_probe_floor": unseen, "probe_interval": number("mtu_probing_interval"), "probe_threshold": unseen,
         "syncookies": _syncookies, "fastopen": _fastopen, "fastopen_key": unseen,
-        "fastopen_blackhole_timeout_sec": unseen, "notsent_lowat": unseen, "thin_linear_timeouts": only(0),
+        "fastopen_blackhole_timeout_sec": unseen, "notsent_lowat": _lowat, "thin_linear_timeouts": only(0),
         "thin_dupack": only(0), "limit_output_bytes": unseen, "tso_win_divisor": unseen, "min_tso_segs": unseen,
-        "tso_rtt_log": unseen, "autocorking": unseen, "moderate_rcvbuf": unseen, "no_metrics_save": unseen,
+        "tso_rtt_log": unseen, "autocorking": unseen, "moderate_rcvbuf": flag("autotune"), "no_metrics_save": unseen,
         "no_ssthresh_metrics_save": unseen, "pacing_ss_ratio": unseen, "pacing_ca_ratio": unseen, "mem": unseen,
         "invalid_ratelimit": unseen, "challenge_ack_limit": unseen, "abort_on_overflow": only(0),
         "rfc1337": unseen, "tw_reuse": unseen, "tw_reuse_delay": unseen, "tw_recycle": only(0), "max_tw_buckets": unseen,

@@ -90,6 +90,8 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     memset(o, 0, sizeof(SynOptions))
     o.mss = offered_mss(s, &t.flow)
     o.bsd = s.conf.bsd_options
+    if t.max_seg:
+        o.mss = min(o.mss, t.max_seg)
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
     o.sack = s.conf.sack and (not answer or t.flags & TF_SACK)
     o.scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)
@@ -134,6 +136,14 @@ cdef void take_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
 
 # -- SYN, SYN-ACK and RST of a connection -------------------------------------------------------------------
 
+cdef uint32_t _first_window(Tcb* t, SynOptions* o) noexcept nogil:
+    """The window of a SYN, which is never scaled: of a buffer that is larger, whole segments."""
+    cdef uint32_t mss = o.mss - (12 if o.ts and t.state == SYN_RCVD else 0)
+    if t.rcv_buf > 65535:
+        return min(t.rcv_buf - t.rcv_buf % mss, <uint32_t>65535)
+    return t.rcv_buf
+
+
 cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     """SYN, or SYN and ACK in SYN-RECEIVED. Starts the retransmission timer."""
     cdef bint answer = t.state == SYN_RCVD
@@ -155,7 +165,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
         t.syn_sent_at = s.now
     k = pkt(s.pool, p)
     pkt_push(k, TCP_HEADER + n)
-    wnd = min(t.rcv_buf, <uint32_t>65535)
+    wnd = _first_window(t, &offer)
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
                      TH_SYN | TH_ACK if answer else TH_SYN, wnd)
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
@@ -167,7 +177,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
-    cdef uint32_t p
+    cdef uint32_t p, header = TCP_HEADER
     cdef Packet* k
     if net_tx_room(s.net) == 0:
         return False
@@ -175,8 +185,12 @@ cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
     if p == NIL:
         return False
     k = pkt(s.pool, p)
-    pkt_push(k, TCP_HEADER)
-    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, TCP_HEADER, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:           # RFC 7323 §3.2: also in an RST
+        header += 12
+    pkt_push(k, header)
+    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, header, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:
+        tcp_write_timestamps(pkt_data(k) + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     t.flags &= ~<uint32_t>TF_SEND_RST
     count(s.counters, tcp_rst_out)
     return hand_down(s, t, p)
