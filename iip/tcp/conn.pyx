@@ -19,7 +19,6 @@ cdef enum:
     DEFAULT_MSS6 = 1220
 
 cdef int64_t KEEPALIVE_IDLE = 7200 * <int64_t>1000000000       # RFC 9293 §3.8.4: two hours, if nothing is set
-
 cdef int64_t RTO_AFTER_SYN = 3000000000     # ns, RFC 6298 §5.7: the SYN was lost and nothing measured yet
 
 
@@ -150,6 +149,10 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.t_rto = TIMER_OFF
     if not early:
         conn_begin(s, t)
+        if lost:
+            t.cwnd = t.mss        # RFC 5681 §3.1; one lost SYN is forgiven (RFC 6928 §2)
+    if waited and t.srtt == 0:
+        t.rto = max(t.rto, min(RTO_AFTER_SYN, s.conf.rto_max))
     if t.flags & TF_KEEPALIVE:
         t.t_idle = s.now + t.keep_idle
         wheel_update(s, t, t.t_idle)
