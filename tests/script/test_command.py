@@ -1,7 +1,6 @@
 """`iip script`: files, directories, counts, exit status, reports."""
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
