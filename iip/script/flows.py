@@ -8,6 +8,7 @@ from iip.script.packets import M32, TCP, Live
 from iip.script.syntax import ANY, Option
 
 SYN = 2
+OUR_TICK = 1000                   # µs of the stack's timestamp clock
 Sequence = Callable[[int], int]
 
 
@@ -19,6 +20,7 @@ class Flow:
         self.local, self.lport, self.remote, self.rport = local, lport, remote, rport
         self.iss: int | None = None
         self.script_iss = 0
+        self.tick = self.tolerance = 0               # µs: how fast the script's timestamps count, if they are compared
         self.clock: dict[int, int] = {}              # timestamp value of the script: the real one
         self.first: tuple[int, int] | None = None    # the first pair of them
         self.cookies: dict[bytes, bytes] = {}        # Fast Open cookies of the script: the real ones
@@ -38,15 +40,23 @@ class Flow:
     def scripted(self, number: int) -> int:
         return (number - self.offset) & M32
 
+    @property
+    def first_real(self) -> int:
+        return self.first[1] if self.first else 0
+
     # -- timestamps ----------------------------------------------------------------------------------------
 
-    def learn(self, scripted: Any, real: int) -> None:
-        """The script calls our timestamp `real` `scripted`."""
+    def learn(self, scripted: Any, real: int) -> bool:
+        """The script calls our timestamp `real` `scripted`. False: its clock, if it has one, says otherwise."""
         if scripted is ANY:
-            return
+            return True
         self.clock[scripted] = real
         if self.first is None:
             self.first = scripted, real
+        if not self.tick:
+            return True
+        passed = (scripted - self.first[0]) * self.tick, (real - self.first[1]) * OUR_TICK
+        return bool(abs(passed[0] - passed[1]) <= self.tolerance + self.tick)
 
     def echo(self, scripted: int) -> int:
         """What to send back where the script says it echoes `scripted`."""
@@ -73,7 +83,8 @@ class Flow:
 class Flows:
     """All connections of a run, by their addresses and ports, ours first."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick: int = 0, tolerance: int = 0) -> None:
+        self.tick, self.tolerance = tick, tolerance
         self.by_key: dict[tuple[Any, int, Any, int], Flow] = {}
         self.cookies: dict[bytes, bytes] = {}        # of servers here: they hold for every connection of a peer
 
@@ -82,6 +93,7 @@ class Flows:
         if key not in self.by_key:
             self.by_key[key] = Flow(*key)
             self.by_key[key].cookies = self.cookies
+            self.by_key[key].tick, self.by_key[key].tolerance = self.tick, self.tolerance
         return self.by_key[key]
 
     def sent(self, p: Live) -> None:

@@ -150,7 +150,9 @@ def _options(body: TcpPacket, p: Live, flow: Flow) -> list[str]:
     for option in expected:
         if option.kind == "TS":
             real = next(a.value[0] for a in actual if a.kind == "TS")
-            flow.learn(option.value[0], real)
+            if not flow.learn(option.value[0], real):
+                return [f"timestamp: expected {option.value[0]} by the script's clock, got {real - flow.first_real} more than "
+                        "the first"]
         elif option.kind in ("FO", "FOEXP") and option.value is not ANY and option.value and p.flags & ACK:
             flow.cookies[option.value] = next(a.value for a in actual if a.kind == option.kind)
     return []

@@ -65,7 +65,7 @@ class Runner:
             settings.mtu = 1520               # so that the MSS is that of IPv4
         settings.fastopen(script)
         self._stack = self._make_stack(seed)
-        self.flows = Flows()
+        self.flows = Flows(settings.ts_tick, settings.tolerance)
         self._stack.observer = self.flows.sent
         self.options = SocketOptions(self)
         self.calls = Calls(self)
@@ -129,7 +129,7 @@ class Runner:
 
     def congestion_name(self) -> str:
         name = self.stack.engine.config.congestion
-        return {v: k for k, v in reversed(CONGESTION.items())}.get(name, name)
+        return str({v: k for k, v in reversed(CONGESTION.items())}.get(name, name))
 
     def errno_number(self, name: str) -> int:
         return int(getattr(errno_module, name, 0))

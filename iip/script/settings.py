@@ -11,7 +11,7 @@ from iip.script.syntax import CallEvent, Script
 
 VERSIONS = ("4", "6", "4-mapped")
 PERSONALITIES = ("linux", "freebsd")
-_DEFAULTS = {
+_DEFAULTS: dict[int, dict[str, Any]] = {
     4: {"local": "192.168.0.1", "remote": "192.0.2.1", "gateway": "192.168.0.2", "prefix": 16},
     6: {"local": "fd3d:fa7b:d17d::1", "remote": "fd3d:fa7b:d17d:8888::1", "gateway": "fd3d:fa7b:d17d::2", "prefix": 48},
 }
@@ -74,7 +74,7 @@ class Settings:
     def address(self, name: str) -> Any:
         """`local`, `remote` or `gateway`."""
         text = self.addresses.get(name, _DEFAULTS[self.wire_version][name])
-        return ipaddress.ip_address(text)      # type: ignore[arg-type]
+        return ipaddress.ip_address(text)
 
     @property
     def prefix(self) -> int:
@@ -169,6 +169,7 @@ class Settings:
         }
         if self.personality == "freebsd":
             settings["option_order"] = "bsd"
+            settings["quick_acks"] = 0
         settings["gateway6" if self.wire_version == 6 else "gateway"] = str(self.address("gateway"))
         size = max(2048, ((self.mtu or 1500) + 250) // 64 * 64 + 64)
         settings["packet_size"] = min(size, 65536)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from iip.script.errors import CallFailed, Unsupported
 from iip.script.info import info_values
-from iip.script.sockets import AT_CONNECTION, Socket, TcpSocket
+from iip.script.sockets import AT_CONNECTION, Socket, TcpSocket, UdpSocket
 from iip.script.syntax import CallEvent, Struct, Word
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class SocketOptions:
 
     def _set_udp_cork(self, s: Socket, value: Any) -> None:
         s.options["UDP_CORK"] = value
-        if not value and not isinstance(s, TcpSocket):
+        if not value and isinstance(s, UdpSocket):
             s.flush()
 
     # -- getting -------------------------------------------------------------------------------------------

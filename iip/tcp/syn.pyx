@@ -137,11 +137,11 @@ cdef void take_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
 # -- SYN, SYN-ACK and RST of a connection -------------------------------------------------------------------
 
 cdef uint32_t _first_window(Tcb* t, SynOptions* o) noexcept nogil:
-    """The window of a SYN, which is never scaled: of a buffer that is larger, whole segments."""
+    """The window of a SYN, which is never scaled: of a buffer that is larger, whole segments (but in the BSDs)."""
     cdef uint32_t mss = o.mss - (12 if o.ts and t.state == SYN_RCVD else 0)
-    if t.rcv_buf > 65535:
+    if t.rcv_buf > 65535 and not o.bsd:
         return min(t.rcv_buf - t.rcv_buf % mss, <uint32_t>65535)
-    return t.rcv_buf
+    return min(t.rcv_buf, <uint32_t>65535)
 
 
 cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:

@@ -65,7 +65,8 @@ def test_scale_of_the_buffer(make, buffer, scale):
     peer = Peer(wire)
     answer = peer.connect(opt_wscale(0))
     assert answer.options.wscale == scale
-    assert answer.wnd == min(buffer, 65535)
+    mss = answer.options.mss
+    assert answer.wnd == (buffer if buffer <= 65535 else min(buffer // mss * mss, 65535))      # whole segments
 
 
 def test_syn_window_is_not_scaled(wire):
@@ -305,3 +306,20 @@ def test_fin_and_close_wait_keep_the_options(wire):
     peer.send(FIN | ACK)
     assert peer.expect(ACK).options.timestamps[1] == peer.ts_now()
     assert wire.state == CLOSE_WAIT
+
+
+@pytest.mark.parametrize("sack,ts,scale,kinds", [
+    (True, True, True, [2, 1, 3, 4, 8]), (True, True, False, [2, 4, 8]), (False, True, True, [2, 1, 3, 1, 1, 8]),
+    (True, False, True, [2, 1, 3, 4, 0, 0]), (False, False, False, [2])])
+def test_order_of_bsd(make, sack, ts, scale, kinds):
+    """Window scale, SACK permitted, timestamps; zeros fill it up."""
+    wire = make(option_order="bsd", sack=sack, timestamps=ts, window_scale=scale)
+    wire.engine.tcp_connect(wire.remote, 80)
+    wire.run()
+    raw = wire.sent.popleft().raw
+    raw = raw[raw.index(b"\2\4\5"):]       # from the MSS on: a SYN has no payload
+    found = []
+    while raw:
+        found.append(raw[0])
+        raw = raw[1:] if raw[0] < 2 else raw[raw[1]:]
+    assert found == kinds
