@@ -278,8 +278,9 @@ class TcpSocket(Socket):
         low = self.options.get("TCP_NOTSENT_LOWAT")
         if low and self.conn is not None and self.not_sent() >= low:
             return False
-        room = self.send_room()
-        return room > 0 and 3 * room >= self.conn.send_buffer
+        if self.send_room() == 0:
+            return False
+        return 3 * (self.conn.send_buffer - self.unacknowledged()) >= int(self.conn.send_buffer)
 
     # -- calls ---------------------------------------------------------------------------------------------
 
