@@ -37,7 +37,10 @@ class Calls:
             raise Unsupported(f"the call {event.name}()")
         self.expected = None if event.result is None else self.value(event.result)
         args = [self.value(a) for a in event.arguments]
-        return int(method(args, event))
+        try:
+            return int(method(args, event))
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise Unsupported(f"this form of {event.name}() ({type(error).__name__}: {error})") from error
 
     def flags(self, args: list[Any], at: int) -> set[str]:
         """MSG_* at that place."""

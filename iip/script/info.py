@@ -32,6 +32,9 @@ def _plain(runner: Runner, s: TcpSocket) -> dict[str, Any]:
     if s.conn is None:
         found["state"] = _LISTEN if s.phase == "listening" else _CLOSED
     found.update(_traffic(runner, s))
+    if "data_segs_out" in found and "unacked" in found:
+        # the SYN counts, too
+        found["delivered"] = 1 + found["data_segs_out"] - found["total_retrans"] - found["unacked"] + found["sacked"]
     if runner.settings.personality == "freebsd":
         for name in _SEGMENTS:
             found[name] = found.get(name, 0) * max(found.get("snd_mss", 1), 1)
@@ -48,10 +51,9 @@ def _traffic(runner: Runner, s: TcpSocket) -> dict[str, int]:
     now = runner.stack.now
     return {
         "segs_out": t.segs_out, "segs_in": t.segs_in, "data_segs_out": t.data_segs_out, "data_segs_in": t.data_segs_in,
-        "bytes_sent": t.bytes_sent, "bytes_retrans": t.bytes_retrans, "rcv_mss": t.rcv_mss,
+        "bytes_sent": t.bytes_sent, "bytes_retrans": t.bytes_retrans, "rcv_mss": max(t.rcv_mss, 536),
         "last_data_sent": (now - t.last_data_sent) // 1000, "last_data_recv": (now - t.last_data_recv) // 1000,
         "last_ack_recv": (now - t.last_ack_recv) // 1000, "min_rtt": _min_rtt(s), "last_ack_sent": 0,
-        "delivered": t.data_segs_out,
     }
 
 

@@ -75,6 +75,8 @@ def play_text(text: str, path: str = "<script>", *, personality: str = "auto", v
         _note(result, error, text)
         if runner is not None and isinstance(error, Mismatch):
             result.packets = runner.dump()
+    except Exception as error:       # one script must not end the others
+        result.outcome, result.message = FAILED, f"the interpreter failed: {type(error).__name__}: {error}"
     finally:
         if runner is not None:
             result.output, result.ignored = runner.output, runner.settings.ignored

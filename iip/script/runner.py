@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import iip
@@ -29,6 +29,7 @@ from iip.script.values import Values, matches
 PATIENCE = 60_000_000             # µs after which a packet or a call will not come any more
 LONG_AGO = 3_600_000_000
 CALL_PATIENCE = 600_000_000
+SETTINGS = frozenset(f.name for f in fields(iip.Config))
 SHOWN = 12                        # packets of a failure's dump
 # cookies that scripts call by name where the test bed defines none
 COOKIES = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
@@ -95,6 +96,9 @@ class Runner:
 
     def reconfigure(self, **changes: Any) -> None:
         """Settings of the stack, before it is made or while it runs."""
+        lacking = [name for name in changes if name not in SETTINGS]
+        if lacking:
+            raise Unsupported(f"the setting {lacking[0]}")
         if self._stack is None:
             self.settings.config.update(changes)
             return

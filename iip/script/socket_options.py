@@ -147,10 +147,10 @@ class SocketOptions:
             raise CallFailed("EINVAL")
         name = self.runner.congestion(value)
         s.options["TCP_CONGESTION"] = value
-        other = name != self.runner.stack.engine.config.congestion
-        if other and isinstance(s, TcpSocket) and s.conn is not None and s.conn.info().state == 1:
-            raise Unsupported("another congestion control on an open connection")
-        self.runner.reconfigure(congestion=name)
+        if isinstance(s, TcpSocket) and s.conn is not None:
+            s.conn.congestion = name
+        else:
+            self.runner.reconfigure(congestion=name)
 
     def _set_functions(self, s: Socket, value: Any) -> None:
         name = value.get("function_set_name", 0, default="") if isinstance(value, Struct) else value

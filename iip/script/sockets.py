@@ -24,7 +24,7 @@ IN, PRI, OUT, ERR, HUP, RDNORM, WRNORM, RDHUP = 1, 2, 4, 8, 16, 64, 256, 0x2000
 AT_CONNECTION: dict[str, tuple[str, float, int, int]] = {
     "TCP_NODELAY": ("nodelay", 0, -(1 << 31), 1 << 31), "TCP_CORK": ("cork", 0, -(1 << 31), 1 << 31),
     "TCP_NOPUSH": ("cork", 0, -(1 << 31), 1 << 31), "SO_KEEPALIVE": ("keepalive", 0, -(1 << 31), 1 << 31),
-    "TCP_QUICKACK": ("quickack", 0, -(1 << 31), 1 << 31),
+    "SO_MAX_PACING_RATE": ("max_pacing_rate", 1, 0, 1 << 40), "TCP_QUICKACK": ("quickack", 0, -(1 << 31), 1 << 31),
     "TCP_KEEPIDLE": ("keepalive_idle", 1, 1, 32767), "TCP_KEEPINTVL": ("keepalive_interval", 1, 1, 32767),
     "TCP_KEEPCNT": ("keepalive_probes", 1, 1, 127), "TCP_USER_TIMEOUT": ("user_timeout", 0.001, 0, (1 << 31) - 1),
     "TCP_MAXUNACKTIME": ("user_timeout", 1, 0, (1 << 31) - 1), "TCP_NOTSENT_LOWAT": ("unsent_low", 1, 0, 1 << 32),

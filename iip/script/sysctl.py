@@ -124,6 +124,14 @@ def _lowat(runner: Runner, text: str) -> None:
     runner.reconfigure(unsent_low=0 if value >= 1 << 30 else value)
 
 
+def _ecn(runner: Runner, text: str) -> None:
+    """More than 2 asks for accurate ECN, by Linux's and FreeBSD's numbers."""
+    value = _integer(text)
+    if not 0 <= value <= 2:
+        raise Unsupported(f"the value {text} (accurate ECN)")
+    runner.reconfigure(ecn=("off", "on", "passive")[value])
+
+
 def _delayed_ack(runner: Runner, text: str) -> None:
     runner.reconfigure(delayed_ack=0.04 if _integer(text) else 0.0)
 
@@ -139,7 +147,7 @@ def _linux() -> dict[str, Setter]:
         "slow_start_after_idle": _slow_start_after_idle,
         "rto_max_ms": number("rto_max", 0.001), "rto_min_us": number("rto_min", 1e-6),
         "syn_linear_timeouts": only(0), "recovery": only(1), "early_retrans": only(3, 4), "frto": only(1, 2),
-        "dsack": flag("dsack"), "fack": unseen, "ecn": only(0, 2), "ecn_fallback": unseen, "reordering": only(3),
+        "dsack": flag("dsack"), "fack": unseen, "ecn": _ecn, "ecn_fallback": unseen, "reordering": only(3),
         "max_reordering": unseen, "abc": unseen, "low_latency": unseen, "mtu_probing": _mtu_probing,
         "base_mss": number("mtu_probing_base", whole=True),
         "mtu_probe_floor": unseen, "probe_interval": number("mtu_probing_interval"), "probe_threshold": unseen,
@@ -195,7 +203,7 @@ def _freebsd() -> dict[str, Setter]:
         "rfc3390": unseen, "rfc3465": only(1), "abc_l_var": unseen, "rfc6675_pipe": only(1), "newcwv": only(0), "tso": unseen,
         "do_prr": only(1), "do_prr_conservative": unseen, "do_lrd": unseen, "hostcache.enable": unseen,
         "hostcache.purgenow": unseen, "hostcache.purge": unseen, "hostcache.expire": unseen, "hostcache.prune": unseen,
-        "ecn.enable": only(0, 2), "ecn.maxretries": unseen, "syncookies": _syncookies, "syncookies_only": only(0),
+        "ecn.enable": _ecn, "ecn.maxretries": unseen, "syncookies": _syncookies, "syncookies_only": only(0),
         "syncache.rexmtlimit": number("synack_retries", whole=True), "syncache.see_other": unseen,
         "syncache.rst_on_sock_fail": only(1), "syncache.hashsize": unseen, "syncache.bucketlimit": unseen,
         "syncache.cachelimit": unseen, "fastopen.server_enable": _tfo_bit(2), "fastopen.client_enable": _tfo_bit(1),

@@ -26,17 +26,17 @@ cdef uint32_t offered_mss(Tcp* s, Flow* flow) noexcept nogil:
 
 
 cdef uint32_t _write_fastopen(uint8_t* p, SynOptions* o) noexcept nogil:
-    """RFC 7413 §4.1.1, or §7 with its magic number; NOPs in front align it."""
-    cdef uint32_t size = o.n_cookie + (4 if o.fastopen_exp else 2), n = 0
-    while (n + size) % 4:
+    """RFC 7413 §4.1.1, or §7 with its magic number, and NOPs up to a multiple of four bytes."""
+    cdef uint32_t n = o.n_cookie + (4 if o.fastopen_exp else 2)
+    p[0] = TCPOPT_EXPERIMENT if o.fastopen_exp else TCPOPT_FASTOPEN
+    p[1] = <uint8_t>n
+    if o.fastopen_exp:
+        store16(p + 2, FASTOPEN_MAGIC)
+    copy_bytes(p + n - o.n_cookie, o.cookie, o.n_cookie)
+    while n % 4:
         p[n] = TCPOPT_NOP
         n += 1
-    p[n] = TCPOPT_EXPERIMENT if o.fastopen_exp else TCPOPT_FASTOPEN
-    p[n + 1] = <uint8_t>size
-    if o.fastopen_exp:
-        store16(p + n + 2, FASTOPEN_MAGIC)
-    copy_bytes(p + n + size - o.n_cookie, o.cookie, o.n_cookie)
-    return n + size
+    return n
 
 
 cdef uint32_t _write_bsd(uint8_t* p, SynOptions* o) noexcept nogil:
