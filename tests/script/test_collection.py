@@ -29,9 +29,10 @@ def test_own_scripts_pass():
     assert len(found) >= 250
 
 
-def test_all_versions_of_the_matrix():
-    """What happens in a state does not depend on the version of IP."""
-    status, found = play(OWN / "matrix", "-j", 2, "--ip-version", "6", "--unsupported-fails")
+def test_the_same_over_ipv6():
+    """What TCP does in a state, and about a loss, does not depend on the version of IP."""
+    folders = [OWN / name for name in ("matrix", "close", "blind_attacks", "timestamps", "sack", "dsack", "newreno")]
+    status, found = play(*folders, "-j", 2, "--ip-version", "6", "--unsupported-fails")
     assert [str(path) for path, row in found.items() if row["outcome"] != "passed"] == []
     assert status == 0
 
