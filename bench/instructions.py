@@ -79,10 +79,10 @@ def child(name, times):
     print(function(rounds * times, **options))
 
 
-def count(name, times):
-    """(operations, instructions) of a case run `times` as long."""
+def count(name, times, module="bench.instructions"):
+    """(operations, instructions) of a case of a module, run `times` as long."""
     out = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", "bench.instructions",
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", module,
          "--child", name, str(times)], capture_output=True, text=True, check=True)
     return int(out.stdout), int(re.search(r"Collected : (\d+)", out.stderr).group(1))
 

@@ -5,8 +5,9 @@ require_compiled()
 
 from iip.config import Config  # noqa: E402
 from iip.connection import Connection, Reason, State  # noqa: E402
+from iip.control import CongestionControl  # noqa: E402
 from iip.errors import ConfigError, ConnectionGone, DriverError, Exhausted, IipError  # noqa: E402
-from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn  # noqa: E402
+from iip.events import AckSample, ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn  # noqa: E402
 from iip.facade import Engine  # noqa: E402
 from iip.handler import Handler  # noqa: E402
 from iip.info import TcpInfo  # noqa: E402
@@ -16,7 +17,7 @@ from iip.stats import Stats  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArpReply", "Config", "ConfigError", "Conflict", "Connection", "ConnectionGone", "Datagram", "DriverError",
-    "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
-    "Stats", "Syn", "TcpInfo",
+    "AckSample", "ArpReply", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection", "ConnectionGone",
+    "Datagram", "DriverError", "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool",
+    "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo",
 ]

@@ -109,7 +109,10 @@ class Config:
     mtu_probing: str = "off"              # or "blackhole", "always": RFC 4821, RFC 8899
     mtu_probing_base: int = _number(64, 65495, "bytes of payload", 1024)
     mtu_probing_interval: float = _number(1, 86400, "seconds", 600.0)
-    congestion: str = "newreno"
+    congestion: str | type = "cubic"      # or a class derived from iip.CongestionControl
+    pacing: bool = False                  # segments leave spread over the round trip instead of in bursts
+    max_pacing_rate: int = _number(0, 1 << 40, "bytes per second; 0: no limit", 0)
+    ecn: str = "passive"                  # "off", "on": ask for it, "passive": only if the peer asks
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
@@ -211,6 +214,8 @@ class Config:
             raise ConfigError(f"option_order={self.option_order!r}: use 'linux' or 'bsd'")
         if self.mtu_probing not in ("off", "blackhole", "always"):
             raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
+        if self.ecn not in ("off", "passive", "on"):
+            raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

@@ -5,10 +5,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from iip.address cimport addr_object
+from iip.control cimport congestion_get, congestion_set
 from iip.memory.pool cimport pkt_free, pool_views_low
 from iip.tcp.tcb cimport *
 from iip.tcp.info cimport tcp_info
+from iip.tcp.conn cimport mark_dirty
 from iip.tcp.options cimport *
+from iip.tcp.pacing cimport pacing_limit
 from iip.tcp.user cimport (
     user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room,
     user_shutdown, user_starved)
@@ -337,6 +340,34 @@ cdef class Connection:
     @receive_buffer.setter
     def receive_buffer(self, n):
         self._set(CO_RECEIVE_BUFFER, n, "receive_buffer", "bytes")
+
+    @property
+    def congestion(self):
+        """Congestion control: the name of an algorithm, or an `iip.CongestionControl`. Another one goes on with the window
+        as it is. See docs/congestion.md."""
+        return congestion_get(self.tcb())
+
+    @congestion.setter
+    def congestion(self, algorithm):
+        congestion_set(self.engine, self.tcb(), algorithm)
+
+    @property
+    def pacing_rate(self):
+        """Bytes per second at which segments leave now; 0: no pacing."""
+        cdef Tcb* t = self.tcb()
+        return t.pacing_rate if t.cc_mode & CC_PACED else 0
+
+    @property
+    def max_pacing_rate(self):
+        """Bytes per second that are never exceeded, 0: no limit. A limit switches pacing on."""
+        return self.tcb().max_pacing_rate
+
+    @max_pacing_rate.setter
+    def max_pacing_rate(self, rate):
+        if rate < 0:
+            raise ValueError(f"max_pacing_rate={rate!r}: must be bytes per second, or 0 for no limit")
+        pacing_limit(self.engine.tcp, self.tcb(), rate)
+        mark_dirty(self.engine.tcp, self.tcb())
 
     def info(self):
         """`iip.TcpInfo`: the state in the names and units of Linux's tcp_info."""

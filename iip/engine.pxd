@@ -84,6 +84,7 @@ cdef class Engine:
     cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil
     cdef int64_t option(self, uint64_t conn, int option) noexcept nogil
     cdef uint32_t unsent(self, uint64_t conn) noexcept nogil
+    cdef bint set_congestion(self, uint64_t conn, const char* name) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil
     cdef void shut(self)

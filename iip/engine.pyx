@@ -11,6 +11,7 @@ from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
 from iip.net.types cimport IpRx, PROTO_TCP
 from iip.net.udp cimport udp_input
+from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
@@ -121,6 +122,7 @@ cdef class Engine:
         except BaseException:
             net_teardown(net)
             raise
+        self.tcp.engine = <void*>self
         self.closed = False
 
     def __dealloc__(self):
@@ -254,6 +256,15 @@ cdef class Engine:
         cdef Tcb* t = self.lookup(conn)
         if t != NULL:
             user_fastopen(self.tcp, t)
+
+    cdef bint set_congestion(self, uint64_t conn, const char* name) noexcept nogil:
+        """Another congestion control, by its name. False: there is none of that name, or the connection is gone."""
+        cdef Tcb* t = self.lookup(conn)
+        cdef const CongestionOps* ops = congestion_named(name)
+        if t == NULL or ops == NULL:
+            return False
+        congestion_switch(self.tcp, t, ops, NULL)
+        return True
 
     cdef void listen(self, uint16_t port, bint on) noexcept nogil:
         """Offer SYNs for `port` (0: every port) to `tcp_accept`, or stop doing so."""

@@ -67,3 +67,17 @@ class Conflict(NamedTuple):
 
     address: Address
     mac: bytes
+
+
+class AckSample(NamedTuple):
+    """What an ACK told, for `CongestionControl.on_ack`."""
+
+    acked: int                    # bytes newly acknowledged
+    delivered: int                # bytes that are now known to have arrived, behind gaps too
+    in_flight: int                # bytes in flight before
+    lost: int                     # bytes thought lost since
+    rtt: float | None             # s, a new measurement
+    recovery: bool                # lost segments are being repaired, and the window is not yours
+    ece: bool                     # the peer saw marks of congestion
+    delivery_rate: float | None   # bytes per second, if the algorithm `measures`
+    app_limited: bool | None      # the rate tells more about the application than about the path

@@ -33,6 +33,11 @@ class TcpInfo:
     snd_ssthresh: int
     snd_cwnd: int
     advmss: int
+    delivery_rate: int        # bytes per second; measured from the first call of `Connection.info` on, or by the algorithm
+    delivery_rate_app_limited: bool
+    pacing_rate: int          # bytes per second; 0: no pacing
+    max_pacing_rate: int
+    min_rtt: int
     reordering: int
     rcv_space: int
     total_retrans: int

@@ -125,6 +125,7 @@ cpdef enum Verdict:
     tcp_duplicate_acks
     tcp_fin_in
     tcp_rx_no_buffer
+    tcp_ecn_ce                    # segments with a mark of congestion
     # TCP output
     tcp_out_segments
     tcp_out_data
@@ -134,6 +135,7 @@ cpdef enum Verdict:
     tcp_loss_probes
     tcp_loss_probe_repairs        # a probe repaired a loss
     tcp_undone                    # a recovery turned out to be spurious: the window is back
+    tcp_ecn_reductions            # the peer saw marks: the window was reduced
     tcp_delayed_acks
     tcp_window_probes
     tcp_keepalives

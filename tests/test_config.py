@@ -86,7 +86,7 @@ def test_config_errors_are_value_errors():
 
 
 def test_unknown_congestion_control():
-    with pytest.raises(ConfigError, match="congestion='vegas': unknown algorithm; choose 'newreno'"):
+    with pytest.raises(ConfigError, match="congestion='vegas': unknown algorithm; choose from "):
         iip.Engine(Config(congestion="vegas"), iip.Handler(), Tunnel())
 
 

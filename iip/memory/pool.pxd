@@ -58,13 +58,15 @@ cdef struct Packet:
     uint32_t qnext                # link of whatever queue the packet waits in
     uint32_t seq                  # TCP: sequence number of the first byte; reassembly: fragment offset
     uint32_t aux                  # whoever owns the packet at the moment
+    uint32_t in_flight            # TCP: bytes in flight when it was sent, itself included
     # second cache line: TCP's record of a segment in flight
     uint32_t qprev
     uint32_t tprev                # records by the time they were sent last
     int64_t sent_at               # ns
-    int64_t delivered_at
+    int64_t delivered_at          # 0: no delivery-rate sample comes from it
     int64_t first_sent_at
-    uint64_t delivered
+    uint32_t delivered            # of the connection, when it was sent:
+    uint32_t lost                 # see Tcb
     void* owner                   # external: what to hand back,
     void (*release)(void* owner) noexcept  # and how; called with the GIL held
     uint32_t tnext

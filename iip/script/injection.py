@@ -9,7 +9,7 @@ from iip.script.errors import Unsupported
 from iip.script.flows import SYN, Flow
 from iip.script.matching import ace_flags, icmp_numbers
 from iip.script.packets import ICMP, ICMP6, TCP, UDP, encode_options, icmp_message, ip_packet, tcp_segment, udp_datagram
-from iip.script.stack import icmp_errno
+from iip.script.stack import errno_of_icmp
 from iip.script.syntax import IcmpPacket, IpFields, PacketEvent, TcpPacket, UdpPacket
 
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ class Injector:
             parameter = body.ident << 16
         if body.quoted:
             flow, quoted = self._quoted(event, body)
+            self.runner.stack.icmp[flow.lport] = errno_of_icmp(version, kind, code)
         else:
             flow, quoted = self._icmp_flow(event), bytes(body.length)
         if body.quoted is None and kind not in (0, 8, 128, 129):
             flow, quoted = self._quoted(event, IcmpPacket(body.type, quoted=("tcp", 0, 0)))
-        self.runner.stack.icmp[flow.lport] = icmp_errno(version, kind, code)
         message = icmp_message(flow.remote, flow.local, kind, code, parameter, quoted)
         self._send(PacketEvent(event.direction, body, event.ip, event.addresses), _reporter(event, flow),
                    ICMP if version == 4 else ICMP6, message)

@@ -27,6 +27,7 @@ _OF_THE_TEST_BED = frozenset({
 # what a fresh Linux has: net.ipv4.tcp_rmem and tcp_wmem
 LINUX_RMEM = (4096, 131072, 6291456)
 LINUX_WMEM = (4096, 16384, 4194304)
+WHOLE_SEGMENTS = 65700            # 45 of 1460 bytes: the least that offers 65535
 FREEBSD_SPACE = (65536, 32768)    # recvspace, sendspace
 FREEBSD_MAXIMUM = 2097152         # kern.ipc.maxsockbuf
 
@@ -156,8 +157,9 @@ class Settings:
         return min(max(space.bit_length() - 1 - 15, 0), 14)
 
     def buffers(self) -> dict[str, int]:
-        """Linux begins with the window of a SYN, whatever the buffer."""
-        first = min(self.full_space, 65536) if self.personality == "linux" else self.full_space
+        """Linux begins with the window of a SYN, whatever the buffer: 65535, or less in whole segments."""
+        large = self.personality == "linux" and self.full_space > 65536
+        first = WHOLE_SEGMENTS if large else self.full_space
         return {"receive_buffer": max(2048, first), "receive_buffer_max": max(2048, first, self.rmem[2]),
                 "send_buffer": max(2048, self.wmem[2]), "send_buffer_max": max(2048, self.wmem[2])}
 

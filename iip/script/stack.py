@@ -32,7 +32,7 @@ class Stack(iip.Handler):
         self.traffic: dict[tuple[Any, int, Any, int], Traffic] = {}
         self.observer: Any = None            # called with every packet that leaves
         self.after_run: list[Any] = []       # functions to call whenever the engine has run
-        self.icmp: dict[int, str] = {}       # by local port: errno of the latest ICMP error that a script sent
+        self.icmp: dict[int, str] = {}       # by local port: errno of the latest ICMP error
         self.run()
 
     def close(self) -> None:
@@ -154,7 +154,8 @@ class Stack(iip.Handler):
             socket.arrived(datagram)
 
     def icmp_error(self, error: Any) -> None:
-        errno = icmp_errno(error.destination.version, error.type, error.code)
+        errno = icmp_errno(error)
+        self.icmp[error.source_port] = errno
         socket = self.udp.get(error.source_port)
         if socket is not None and error.protocol == 17:
             socket.failed(errno, error)
@@ -205,17 +206,22 @@ class Traffic:
             self.last_ack_recv = p.at
 
 
-def icmp_errno(version: int, kind: int, code: int) -> str:
+def icmp_errno(error: Any) -> str:
+    """The errno that an ICMP error of the engine's becomes."""
+    return errno_of_icmp(error.destination.version, error.type, error.code)
+
+
+def errno_of_icmp(version: int, kind: int, code: int) -> str:
     """The errno that an ICMP error becomes (RFC 1122 §4.2.3.9 and Linux's table)."""
-    if version == 4 and kind == 3:
+    if kind == 3 and version == 4:
         table = {0: "ENETUNREACH", 1: "EHOSTUNREACH", 2: "ENOPROTOOPT", 3: "ECONNREFUSED", 4: "EMSGSIZE",
                  5: "EOPNOTSUPP", 6: "ENETUNREACH", 7: "EHOSTDOWN", 8: "ENONET", 9: "ENETUNREACH", 10: "EHOSTUNREACH",
                  11: "ENETUNREACH", 12: "EHOSTUNREACH", 13: "EHOSTUNREACH", 14: "EHOSTUNREACH", 15: "EHOSTUNREACH"}
         return table.get(code, "EHOSTUNREACH")
-    if kind == 1:
+    if kind == 1 and version == 6:
         return {0: "ENETUNREACH", 1: "EACCES", 2: "EHOSTUNREACH", 3: "EHOSTUNREACH", 4: "ECONNREFUSED",
                 5: "EACCES", 6: "EACCES"}.get(code, "EPROTO")
-    if kind == 12 or kind == 4:
+    if kind in (4, 12):
         return "EPROTO"
     return "EHOSTUNREACH"
 

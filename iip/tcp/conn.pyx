@@ -4,6 +4,7 @@ from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
 from iip.tcp.acks cimport acks_begin
+from iip.tcp.congestion cimport congestion_release, congestion_start
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tally cimport tally_opened, tally_remove
 from iip.tcp.mtu cimport mtu_begin, mtu_mss
@@ -63,7 +64,6 @@ cdef void _take_settings(Tcp* s, Tcb* t) noexcept nogil:
     t.keep_probes = <uint8_t>s.conf.keepalive_probes
     t.user_timeout = s.conf.user_timeout
     t.lowat = s.conf.lowat
-    t.cork_at = t.linger_at = TIMER_OFF
 
 
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
@@ -92,11 +92,11 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
     t.tw_next = t.tw_prev = t.ooo_next = t.ooo_prev = NIL
-    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.wheel_at = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.t_pace = t.wheel_at = TIMER_OFF
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
-    t.last_rx = t.last_tx = s.now
+    t.last_rx = t.last_tx = t.last_data = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
     _take_settings(s, t)
@@ -107,7 +107,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.iss = conn_isn(s, t)
     t.ts_offset = conn_ts_offset(s, local, remote, lport, rport)
     t.snd_una = t.snd_nxt = t.iss
-    t.recover = t.fack = t.reo_round = t.snd_sml = t.iss
+    t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.snd_sml = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     t.rcv_wscale = conn_window_scale(s, s.conf.receive_buffer_max)
@@ -134,7 +134,7 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
 cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil:
     """Data may flow: what paces and sizes it begins."""
     mtu_begin(s, t)
-    t.cc.init(s, t)
+    congestion_start(s, t)
     acks_begin(s, t)
     tuning_begin(s, t)
 
@@ -251,7 +251,7 @@ cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil:
     if reason != CLOSE_NORMAL:
         conn_drop_payload(s, t)
     _drop_queues(s, t)
-    t.t_rto = t.t_ack = t.t_idle = t.t_misc = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.t_pace = TIMER_OFF
     wheel_remove(s, t)
     demux_remove(s, t)
     _finish(s, t, reason)
@@ -265,7 +265,7 @@ cdef void conn_time_wait(Tcp* s, Tcb* t) noexcept nogil:
     t.state = TIME_WAIT
     count(s.counters, tcp_closed)
     _drop_queues(s, t)
-    t.t_rto = TIMER_OFF
+    t.t_rto = t.t_pace = TIMER_OFF
     t.t_idle = s.now + s.conf.time_wait
     wheel_update(s, t, t.t_idle)
     t.tw_prev = s.tw_tail
@@ -296,4 +296,5 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
     _drop_queues(s, t)
     if t.flags & TF_PASSIVE:
         tally_remove(s, t)
+    congestion_release(s, t)
     slab_free(s.tcbs, t.id)

@@ -1,6 +1,7 @@
 """What is known about one connection: see info.pxd."""
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
+from iip.tcp.rate cimport rate_start
 from iip.tcp.tcb cimport *
 
 cdef enum:
@@ -40,10 +41,11 @@ cdef int _phase(Tcb* t) noexcept:
 
 
 cdef dict tcp_info(Tcp* s, Tcb* t):
-    """See `iip.TcpInfo`. Walks what is in flight."""
+    """See `iip.TcpInfo`. Walks what is in flight; delivery rates are measured from the first call on."""
     cdef uint32_t i = t.rtx_head, unacked = 0, sacked = 0, lost = 0, retrans = 0, mss = max(t.mss, <uint32_t>1)
     cdef uint32_t headers = 40 if t.flow.version == 4 else 60
     cdef Packet* k
+    rate_start(s, t)
     while i != NIL:
         k = pkt(s.pool, i)
         unacked += max(1, (k.total_len + mss - 1) // mss)
@@ -67,7 +69,10 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
         "snd_ssthresh": INFINITE_SSTHRESH if t.ssthresh >= INFINITE_SSTHRESH else max(1, t.ssthresh // mss),
         "snd_cwnd": t.cwnd // mss if t.cwnd else s.conf.initial_window,
         "advmss": min(t.flow.mtu - headers, s.conf.mss) if s.conf.mss else t.flow.mtu - headers, "reordering": 3,
-        "rcv_space": t.rcv_buf, "total_retrans": t.n_retransmits, "bytes_acked": t.bytes_acked,
+        "delivery_rate": t.rate_bytes * 1000000000 // t.rate_interval if t.rate_interval else 0,
+        "delivery_rate_app_limited": bool(t.app_limited),
+        "pacing_rate": t.pacing_rate if t.cc_mode & CC_PACED else 0, "max_pacing_rate": t.max_pacing_rate,
+        "min_rtt": t.min_rtt // 1000, "rcv_space": t.rcv_buf, "total_retrans": t.n_retransmits, "bytes_acked": t.bytes_acked,
         "bytes_received": t.bytes_received, "notsent_bytes": t.unsent, "snd_wnd": t.snd_wnd,
         "rcv_wnd": max(0, <int64_t><int>(t.rcv_adv - t.rcv_nxt)), "rcv_ooopack": t.n_ooo,
     }

@@ -14,6 +14,7 @@ from iip.tcp.limits cimport rate_allows
 from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
+from iip.tcp.ecn cimport ecn_input
 from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
@@ -61,6 +62,7 @@ cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
         return tcp_bad_checksum
     seg.pkt = rx.pkt
     seg.len = rx.l4_len - seg.header
+    seg.ecn = rx.tos & ECN_FIELD
     if likely(seg.header == 32 and tcp_timestamps_only(p, seg)):
         pass
     elif seg.header > TCP_HEADER and tcp_parse_options(p, seg) < 0:
@@ -174,9 +176,9 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     t.snd_una = t.iss + 1
     t.rcv_adv = t.rcv_nxt + offered
     conn_established(s, t)
+    if unlikely(seg.ack != t.snd_una):            # data that went with our SYN
+        ack_new(s, t, seg)
     if unlikely(t.fastopen):
-        if seg.ack != t.snd_una:
-            ack_new(s, t, seg)
         fastopen_answered(s, t, seg)
     _owe_ack(s, t)
     if seg.len or seg.flags & TH_FIN:
@@ -363,6 +365,8 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         return _challenge(s, t, seg, tcp_syn_in_window)
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
+    if unlikely(t.ecn):
+        ecn_input(s, t, seg)
     if t.flags & TF_TS and seg.opts & OPT_TS and seq_leq(seg.seq, t.last_ack_sent):
         if seq_geq(seg.ts_val, t.ts_recent) or s.now - t.ts_recent_at >= PAWS_AGE:
             t.ts_recent = seg.ts_val
@@ -383,13 +387,13 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         _owe_ack(s, t)
         return _drop(s, seg, tcp_old_duplicate)
     if unlikely(t.flags & TF_ORPHAN) and seg.len and seq_gt(seg.seq + seg.len, t.rcv_nxt):
-        return _text_after_close(s, t, seg)
+        return _text_after_close(s, t, rx, seg)
     return receive_text(s, t, seg)
 
 
-cdef int _text_after_close(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+cdef int _text_after_close(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """Nobody will read this: say so (RFC 9293 §3.6.1, MUST-17 of RFC 1122 §4.2.2.13)."""
-    t.flags |= TF_SEND_RST
+    tcp_send_rst_for(s, rx, seg)
     conn_close(s, t, CLOSE_ABORTED)
     return _drop(s, seg, tcp_after_close)
 
@@ -408,6 +412,8 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     t.last_rx = s.now
+    if unlikely(t.ecn):
+        ecn_input(s, t, seg)
     if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now

@@ -176,10 +176,9 @@ cdef bint options_cork_over(Tcp* s, Tcb* t) noexcept nogil:
     if t.modes & MD_CORK_DUE and t.cork_seq == t.snd_nxt:
         t.modes &= ~<uint32_t>MD_CORK_DUE
         return True
-    if t.cork_at == TIMER_OFF or t.cork_seq != t.snd_nxt:
+    if t.t_misc == TIMER_OFF or t.cork_seq != t.snd_nxt:
         t.cork_seq = t.snd_nxt
-        t.cork_at = s.now + CORKED
+        t.t_misc = s.now + CORKED
         t.modes &= ~<uint32_t>MD_CORK_DUE
-        t.t_misc = min(t.t_misc, t.cork_at)
         wheel_update(s, t, t.t_misc)
     return False

@@ -9,11 +9,14 @@ from iip.tcp.acks cimport acks_wait
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
 from iip.tcp.mtu cimport mtu_probe_size
 from iip.tcp.options cimport options_cork_over
+from iip.tcp.congestion cimport congestion_after_idle, congestion_sent
+from iip.tcp.pacing cimport pacing_open, pacing_wait
 from iip.tcp.rack cimport arm_after_sending, arm_timer
+from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_frame
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport mark_lost, sent_append, sent_remove
+from iip.tcp.scoreboard cimport mark_unsent, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
@@ -21,8 +24,16 @@ from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
     count, neighbour_table_full, ok, tcp_loss_probes, tcp_mtu_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
-from iip.wire.seq cimport seq_diff, seq_gt
+from iip.wire.seq cimport seq_diff, seq_geq, seq_gt
 from iip.wire.tcp cimport *
+
+
+cdef inline bint _must_wait(Tcp* s, Tcb* t) noexcept nogil:
+    """Pacing: not yet."""
+    if likely(not t.cc_mode & CC_PACED) or pacing_open(s, t):
+        return False
+    pacing_wait(s, t)
+    return True
 
 
 cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
@@ -40,8 +51,23 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     k.sent_at = s.now
     k.n_sent += 1
     t.data_segs_out += 1
-    t.data_tx_at = s.now
+    if unlikely(t.cc_mode):
+        congestion_sent(s, t, k)
+    if unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
+        return _send_capable(s, t, p, k.seq, flags)
     return send_segment(s, t, p, k.seq, flags)
+
+
+cdef bint _send_capable(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil:
+    """New data, and nothing else, is ECN-capable (RFC 3168 §6.1.4, §6.1.5); it brings CWR (§6.1.2)."""
+    cdef bint sent
+    if t.ecn & ECN_CWR:
+        t.ecn &= ~<uint8_t>ECN_CWR
+        flags |= TH_CWR
+    t.flow.tos |= ECT_0
+    sent = send_segment(s, t, p, seq, flags)
+    t.flow.tos &= ~<uint8_t>ECN_FIELD
+    return sent
 
 
 # -- retransmission ----------------------------------------------------------------------------------------
@@ -82,6 +108,8 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     t.n_retransmits += 1
     t.bytes_retrans += k.total_len
     t.mtu_probe = 0               # if it was that: it tells nothing any more
+    if seq_gt(k.seq + rec_space(k), t.retrans_high):
+        t.retrans_high = k.seq + rec_space(k)
     if t.undo:
         t.undo_retrans += 1
         if t.retrans_stamp == 0:
@@ -102,7 +130,9 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
             t.rtx_hint = i
             continue
         if tcp_in_flight(t) + min(k.total_len, t.mss) > t.cwnd and not t.flags & TF_RTX_NOW and tcp_in_flight(t):
-            t.flags |= TF_CWND_LIMITED
+            t.cwnd_limited |= CWND_IS_LIMITED
+            return True
+        if _must_wait(s, t):
             return True
         if net_tx_room(s.net) == 0:
             count(s.counters, tx_queue_full)
@@ -147,7 +177,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
         n = <uint32_t>room
     in_flight = tcp_in_flight(t)
     if unlikely(in_flight + n > t.cwnd) and in_flight:
-        t.flags |= TF_CWND_LIMITED
+        t.cwnd_limited |= CWND_IS_LIMITED
         return 0
     if n < t.mss:
         if n == t.unsent:
@@ -199,7 +229,7 @@ cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
     t.mtu_probe = k.total_len
     t.mtu_probe_seq = k.seq
     if not _transmit(s, t, rec):
-        mark_lost(s, t, rec, k)
+        mark_unsent(s, t, rec, k)
 
 
 cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
@@ -209,6 +239,8 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
     while t.unsent or (t.flags & (TF_FIN_WANTED | TF_FIN_SENT)) == TF_FIN_WANTED:
         n = _sendable(s, t) if t.unsent else 0
         if n == 0 and (t.unsent or seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0):
+            return True
+        if _must_wait(s, t):
             return True
         if net_tx_room(s.net) == 0:
             count(s.counters, tx_queue_full)
@@ -231,7 +263,7 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         _start_rto(s, t)
         if not _transmit(s, t, rec):
             # it has its place in the queue: the retransmission path sends it as soon as there is room
-            mark_lost(s, t, rec, k)
+            mark_unsent(s, t, rec, k)
             return False
         if unlikely(t.flags & TF_RECOVERY):
             t.prr_out += k.total_len
@@ -277,7 +309,7 @@ cdef void _fin_leaves(Tcb* t) noexcept nogil:
 
 cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
     """Data waits, the window is shut and nothing is in flight: probe it (RFC 9293 §3.8.6.1)."""
-    if t.snd_nxt != t.snd_una or t.t_rto != TIMER_OFF:
+    if t.snd_nxt != t.snd_una or t.t_rto != TIMER_OFF or t.t_pace != TIMER_OFF:
         return
     if not t.unsent and (t.flags & (TF_FIN_WANTED | TF_FIN_SENT)) != TF_FIN_WANTED:
         return
@@ -311,11 +343,14 @@ cdef bint _owed_ack(Tcp* s, Tcb* t) noexcept nogil:
 
 # -- the output phase --------------------------------------------------------------------------------------
 
-cdef void _restart_after_idle(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 5681 §4.1: after a pause longer than the RTO the window starts anew."""
-    cdef uint32_t restart = s.conf.initial_window * t.mss
-    if s.conf.idle_restart and t.cwnd > restart and t.snd_nxt == t.snd_una and s.now - t.last_tx > t.rto:
-        t.cwnd = restart
+cdef inline void _note_usage(Tcb* t) noexcept nogil:
+    """New data left: how much of the window is used, for `window_is_used`."""
+    cdef uint32_t out = t.snd_nxt - t.snd_una
+    if (t.cwnd_limited & CWND_IS_LIMITED or seq_geq(t.snd_una, t.usage_end)
+            or (not t.cwnd_limited and out > t.usage)):
+        t.usage = out
+        t.usage_end = t.snd_nxt
+        t.cwnd_limited >>= 1      # what is becomes what was
 
 
 cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
@@ -326,17 +361,22 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     if likely(done) and t.lost and t.frto != 2:
         done = _retransmit_lost(s, t)
     if likely(done) and (t.unsent or t.flags & TF_FIN_WANTED):
-        _restart_after_idle(s, t)
         before = t.snd_nxt
         if unlikely(t.modes & MD_MTU_PROBING):
             _send_mtu_probe(s, t)
+        if before == t.snd_una and unlikely(s.now - t.last_data > t.rto or t.cc_mode & CC_MODEL):
+            congestion_after_idle(s, t)
         done = _send_new(s, t)
         if t.snd_nxt != before:
+            t.last_data = s.now
+            _note_usage(t)
             arm_after_sending(s, t)
             if s.now - t.data_rx_at < t.ato:
                 t.modes |= MD_PINGPONG
         if likely(done):
             _start_persist(s, t)
+    if unlikely(t.cc_mode & CC_RATE) and t.unsent < t.mss and not t.lost and tcp_in_flight(t) < t.cwnd:
+        rate_app_limited(t)
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
         mark_ready(s, t, EV_ACKED)

@@ -55,7 +55,7 @@ cdef void _beyond(Tcb* t, uint32_t used) noexcept nogil:
     """Sequence numbers up to `used` belong to the previous incarnation."""
     if seq_leq(t.iss, used):
         t.iss = used + ISS_STEP
-        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.snd_sml = t.iss
+        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.snd_sml = t.iss
 
 
 cdef int passive_syn(Tcp* s, IpRx* rx, Segment* seg, Tcb* old) noexcept nogil:
@@ -104,7 +104,7 @@ cdef Tcb* passive_cookie(Tcp* s, IpRx* rx, Segment* seg, int* verdict) noexcept 
         return NULL               # the peer sends again, and there may be room then
     count(s.counters, tcp_cookies_received)
     t.iss = seg.ack - 1
-    t.snd_una = t.recover = t.fack = t.reo_round = t.snd_sml = t.iss
+    t.snd_una = t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.snd_sml = t.iss
     t.snd_nxt = seg.ack
     t.backoff = 1                 # when the SYN-ACK left is not known: no round-trip sample
     take_syn(s, t, &syn)

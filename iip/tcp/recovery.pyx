@@ -10,16 +10,20 @@ from iip.memory.pool cimport (
 from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport conn_route_options, mark_dirty, mark_ready
 from iip.tcp.mtu cimport mtu_black_hole, mtu_probe_arrived, mtu_probe_lost
+from iip.tcp.pacing cimport pacing_by_window
 from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
+from iip.tcp.rate cimport rate_delivered, rate_sample
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
-from iip.tcp.scoreboard cimport AckInfo, forget_marks, mark_lost, mark_not_lost, sent_append, sent_remove
+from iip.tcp.scoreboard cimport forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
 from iip.tcp.tcb cimport *
+from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
-    count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_pmtu_reduced, tcp_rto_expired, tcp_undone)
+    count, tcp_duplicate_acks, tcp_ecn_reductions, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_pmtu_reduced,
+    tcp_rto_expired, tcp_undone)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_lt
-from iip.wire.tcp cimport OPT_SACK, OPT_TS
+from iip.wire.tcp cimport OPT_SACK, OPT_TS, TH_ECE
 
 cdef enum:
     DUP_THRESH = 3                # RFC 5681 §3.2
@@ -34,8 +38,9 @@ cdef void _keep_for_undo(Tcb* t) noexcept nogil:
     t.prior_cwnd = t.cwnd
     t.prior_ssthresh = t.ssthresh
     t.undo_marker = t.snd_una
-    t.undo_retrans = 0
-    t.retrans_stamp = 0
+    if seq_geq(t.snd_una, t.retrans_high):    # ACKs of an earlier episode's retransmissions say nothing about this one
+        t.undo_retrans = 0
+        t.retrans_stamp = 0
 
 
 cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
@@ -47,8 +52,7 @@ cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
     t.recover = t.snd_nxt
     t.recover_fs = min(t.snd_nxt - t.snd_una, t.cwnd)
     t.prr_delivered = t.prr_out = 0
-    t.ssthresh = t.cc.on_loss(s, t, t.recover_fs)
-    t.cwnd = t.ssthresh
+    _reduce(t, t.cc.on_loss(s, t, t.recover_fs))
     t.tlp_end = 0
 
 
@@ -56,12 +60,18 @@ cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
     """Records were marked lost outside of any episode."""
     if not mtu_probe_lost(s, t):
         _enter_recovery(s, t)
+cdef inline void _reduce(Tcb* t, uint32_t window) noexcept nogil:
+    """What the algorithm answered to loss or a mark. One that has a model of the path sets its window itself."""
+    t.ssthresh = window
+    if not t.cc_mode & CC_MODEL:
+        t.cwnd = window
 
 
 cdef void _leave_recovery(Tcb* t) noexcept nogil:
     """RFC 6582 §3.2 step 3, full acknowledgement."""
     if t.flags & TF_RECOVERY:
-        t.cwnd = t.ssthresh
+        if not t.cc_mode & CC_MODEL:
+            t.cwnd = t.ssthresh
         if t.reo_persist:         # RFC 8985 §6.2 step 4: the wide window lasts for 16 recoveries
             t.reo_persist -= 1
             if t.reo_persist == 0:
@@ -83,8 +93,10 @@ cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
         mark_not_lost(s, t, i, k)
         i = k.qnext
     t.rtx_hint = NIL
-    t.cwnd = max(t.cwnd, t.prior_cwnd)
-    t.ssthresh = max(t.ssthresh, t.prior_ssthresh)
+    if not t.cc_mode & CC_MODEL:
+        t.cwnd = max(t.cwnd, t.prior_cwnd)
+        t.ssthresh = max(t.ssthresh, t.prior_ssthresh)
+    t.cc.on_undo(s, t)
     t.flags &= ~<uint32_t>(TF_RECOVERY | TF_LOSS | TF_RTX_NOW)
     t.undo = t.frto = 0
     t.dup_acks = 0
@@ -108,6 +120,8 @@ cdef void _proportional(Tcb* t, uint32_t delivered, bint safe) noexcept nogil:
     cdef uint32_t pipe = tcp_in_flight(t), limit
     cdef uint64_t due
     cdef int64_t send
+    if t.cc_mode & CC_MODEL:
+        return
     t.prr_delivered += delivered
     if pipe > t.ssthresh:
         due = (<uint64_t>t.prr_delivered * t.ssthresh + t.recover_fs - 1) // max(t.recover_fs, <uint32_t>1)
@@ -137,6 +151,8 @@ cdef inline void _forget(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t n, AckI
         if unlikely(not k.flags & REC_EVER_RETRANS and t.sacked and seq_lt(k.seq, t.fack)):
             t.reo_seen = True
         rack_delivered(s, t, k)
+        if unlikely(t.cc_mode & CC_RATE):
+            rate_delivered(s, t, k, n, info)
     forget_marks(t, k, n)
 
 
@@ -176,20 +192,22 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
         t.stalled_since = pkt(s.pool, i).first_sent_at
 
 
-cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at, int64_t resent_at) noexcept nogil:
+cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
     """A round-trip sample: from the clock when it is unambiguous (Karn), else from the timestamp (RFC 7323 §4).
 
     The timestamp of an earlier transmission, whose ACK was lost, would measure our own waiting: no sample then,
     and the RTO falls back to what it was. Without timestamps it stays backed off until there is a sample
     (RFC 6298 §5)."""
     cdef int32_t ms
-    if sent_at >= 0:
-        rtt_sample(s, t, s.now - sent_at)
+    info.rtt = -1
+    if likely(info.sent_at >= 0):
+        info.rtt = s.now - info.sent_at
+        rtt_sample(s, t, info.rtt)
     elif not t.flags & TF_TS:
         t.rto = rto_backed_off(s, t)
     elif seg.opts & OPT_TS and seg.ts_ecr:
         ms = seq_diff(s.ts_now + t.ts_offset, seg.ts_ecr)
-        if ms >= 0 and s.now - <int64_t>ms * 1000000 > resent_at - 2000000:   # two ticks of the clock
+        if ms >= 0 and s.now - <int64_t>ms * 1000000 > info.resent_at - 2000000:   # two ticks of the clock
             rtt_sample(s, t, <int64_t>ms * 1000000)
 
 
@@ -215,8 +233,7 @@ cdef void _end_probe(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil
         return
     if t.tlp_retrans and not info.dsack and seq_gt(seg.ack, t.tlp_end):
         count(s.counters, tcp_loss_probe_repairs)
-        t.ssthresh = t.cc.on_loss(s, t, t.cwnd)
-        t.cwnd = t.ssthresh
+        _reduce(t, t.cc.on_loss(s, t, t.cwnd))
     t.tlp_end = 0
 
 
@@ -257,23 +274,58 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
             mark_dirty(s, t)
 
 
+# -- what congestion control is told --------------------------------------------------------------------------
+
+cdef void _echo(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
+    """RFC 3168 §6.1.2: the peer saw a mark. The window is reduced once in a window of data, and not on top of a
+    reduction for loss; CWR tells the peer."""
+    if t.flags & (TF_RECOVERY | TF_LOSS) or seq_lt(t.snd_una, t.ecn_end):
+        return
+    count(s.counters, tcp_ecn_reductions)
+    t.ecn |= ECN_CWR
+    t.ecn_end = t.snd_nxt
+    _reduce(t, t.cc.on_ecn(s, t, min(info.in_flight, t.cwnd)))
+
+
+cdef void _congestion_extras(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
+    """`on_ack` for connections with delivery rates, pacing or ECN."""
+    if t.cc_mode & CC_RATE:
+        rate_sample(s, t, info)
+    t.cc.on_ack(s, t, info)
+    if info.ece:
+        _echo(s, t, info)
+    if t.cc_mode & CC_PACED:
+        pacing_by_window(s, t)
+
+
+cdef inline void _congestion(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
+    if unlikely(t.cc_mode | t.ecn):
+        _congestion_extras(s, t, info)
+    elif window_is_used(t):
+        t.cc.on_ack(s, t, info)
+
+
+# -- acknowledgements ----------------------------------------------------------------------------------------
+
 cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """`seg.ack` acknowledges something new, and nothing that was not sent."""
-    cdef uint32_t acked = seg.ack - t.snd_una
-    cdef uint32_t in_flight = tcp_in_flight(t)
-    cdef uint32_t data = acked
+    cdef uint32_t data = seg.ack - t.snd_una
     cdef uint32_t fin_before = t.flags & TF_FIN_ACKED
     cdef AckInfo info
-    info.delivered = 0
+    info.acked = data
+    info.in_flight = tcp_in_flight(t)
+    info.delivered = info.lost = 0
+    info.prior_at = 0
+    info.ece = t.ecn & ECN_OK and seg.flags & TH_ECE
     info.sent_at = -1
     info.resent_at = 0
-    info.original = info.dsack = info.news = False
+    info.original = info.dsack = info.news = info.recovery = False
     _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
     if unlikely(t.mtu_probe) and seq_geq(seg.ack, t.mtu_probe_seq + t.mtu_probe):
         mtu_probe_arrived(s, t)
-    _measure(s, t, seg, info.sent_at, info.resent_at)
+    _measure(s, t, seg, &info)
     t.backoff = 0
     t.probes = 0
     if unlikely(t.flags & TF_FIN_ACKED and not fin_before):
@@ -282,7 +334,7 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         t.acked += data
         t.bytes_acked += data
         mark_ready(s, t, EV_ACKED)
-    t.flags &= ~<uint32_t>(TF_CWND_LIMITED | TF_PERSIST)
+    t.flags &= ~<uint32_t>TF_PERSIST
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
         t.timer = TM_RTO
@@ -290,18 +342,18 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         arm_timer(s, t)
     if likely(not t.flags & (TF_RECOVERY | TF_LOSS) and not t.sacked and not t.tlp_end and not seg.opts & OPT_SACK):
         t.dup_acks = 0
-        t.cc.on_ack(s, t, acked, in_flight)
+        _congestion(s, t, &info)
     else:
-        _ack_with_news(s, t, seg, acked, in_flight, &info)
+        _ack_with_news(s, t, seg, &info)
     if t.unsent or t.lost or t.flags & TF_FIN_WANTED:
         mark_dirty(s, t)
 
 
-cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, uint32_t acked, uint32_t in_flight,
-                         AckInfo* info) noexcept nogil:
+cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
     """An ACK during an episode, or one that carries SACK blocks."""
     cdef bint open = not t.flags & (TF_RECOVERY | TF_LOSS)
     cdef bint slow_start = t.flags & TF_LOSS
+    cdef uint32_t lost = t.lost_total
     if seg.opts & OPT_SACK and t.flags & TF_SACK:
         sack_update(s, t, seg, info)
     if open:
@@ -310,9 +362,10 @@ cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, uint32_t acked, uint32_t 
             t.sacked = 0
     _episodes(s, t, seg, info, True)
     if t.flags & TF_RECOVERY and not t.flags & TF_SACK:
-        _partial_ack_without_sack(s, t, acked)
-    elif not t.flags & TF_RECOVERY and (open or slow_start):
-        t.cc.on_ack(s, t, acked, in_flight + (t.mss if slow_start else 0))
+        _partial_ack_without_sack(s, t, info.acked)
+    info.lost = t.lost_total - lost
+    info.recovery = t.flags & TF_RECOVERY or not (open or slow_start)
+    _congestion(s, t, info)
     if not t.flags & TF_SACK:
         _bound_sacked(t)
 
@@ -334,20 +387,26 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
 cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """An ACK that repeats `snd_una` while data is in flight."""
     cdef AckInfo info
+    cdef uint32_t lost = t.lost_total
     if t.rtx_head == NIL:
         return
     count(s.counters, tcp_duplicate_acks)
     if t.dup_acks < 255:
         t.dup_acks += 1
+    memset(&info, 0, sizeof(AckInfo))
+    info.in_flight = tcp_in_flight(t)
+    info.rtt = -1
+    info.ece = t.ecn & ECN_OK and seg.flags & TH_ECE
     if not t.flags & TF_SACK:
         _duplicate_without_sack(s, t)
-        return
-    if seg.opts & OPT_SACK:
-        memset(&info, 0, sizeof(AckInfo))
+    elif seg.opts & OPT_SACK:
         sack_update(s, t, seg, &info)
         if info.news and t.timer == TM_PROBE:
             arm_timer(s, t)       # something arrived out of order: detection is RACK's now
         _episodes(s, t, seg, &info, False)
+    info.lost = t.lost_total - lost
+    info.recovery = t.flags & TF_RECOVERY
+    _congestion(s, t, &info)
 
 
 # -- timers ------------------------------------------------------------------------------------------------
@@ -388,10 +447,8 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
         t.frto = 1
     else:
         t.frto = 0
-    t.cc.on_timeout(s, t)
     t.flags = (t.flags | TF_LOSS | TF_RTX_NOW) & ~<uint32_t>(TF_RECOVERY | TF_LOSS_PROBE)
     t.recover = t.snd_nxt
-    t.cwnd = t.mss
     t.dup_acks = 0
     t.tlp_end = 0
     t.timer = TM_RTO
@@ -405,6 +462,9 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
             sent_append(s, t, i, k)
         mark_lost(s, t, i, k)
         i = k.qnext
+    if not t.cc_mode & CC_MODEL:
+        t.cwnd = t.mss
+    t.cc.on_timeout(s, t)
     if renege:
         memset(t.sack_cache, 0, sizeof(t.sack_cache))
         t.fack = t.snd_una
@@ -418,7 +478,7 @@ cdef void _mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
     while i != NIL:
         k = pkt(s.pool, i)
         if k.total_len > t.mss:
-            mark_lost(s, t, i, k)
+            mark_unsent(s, t, i, k)
         i = k.qnext
     if not t.flags & TF_SACK:
         _bound_sacked(t)

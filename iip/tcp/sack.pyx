@@ -6,8 +6,9 @@ from an honest peer cost as many steps as there is news. From any other the step
 from libc.stdint cimport uint32_t
 from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rack cimport rack_delivered
+from iip.tcp.rate cimport rate_delivered
 from iip.tcp.scoreboard cimport mark_sacked
-from iip.tcp.tcb cimport rec_space
+from iip.tcp.tcb cimport CC_RATE, rec_space
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport SackBlock
 
@@ -46,6 +47,8 @@ cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, in
                 if seq_lt(end, t.fack):
                     t.reo_seen = True     # RFC 8985 §6.2 step 3: it was overtaken
             rack_delivered(s, t, k)
+            if t.cc_mode & CC_RATE:
+                rate_delivered(s, t, k, rec_space(k), info)
             mark_sacked(s, t, k)
             info.delivered += rec_space(k)
             info.news = True

@@ -4,19 +4,9 @@ A record is on that list unless it is SACKed or lost; a retransmission puts it a
 """
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
-from iip.tcp.tcb cimport Tcb, Tcp, rec_space
+from iip.tcp.tcb cimport CC_LOST, AckInfo, Tcb, Tcp, rec_space
 from iip.wire.bytes cimport unlikely
 from iip.wire.seq cimport seq_lt
-
-
-cdef struct AckInfo:
-    # what one ACK told
-    uint32_t delivered            # bytes that are now known to have arrived
-    int64_t sent_at               # of the newest acknowledged record, -1 if that says nothing (Karn)
-    int64_t resent_at             # then: the latest time at which one of them was sent
-    bint original                 # something arrived that was never retransmitted
-    bint dsack
-    bint news                     # SACK blocks marked something
 
 
 cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
@@ -40,7 +30,8 @@ cdef inline void sent_remove(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
         pkt(s.pool, k.tnext).tprev = k.tprev
 
 
-cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+cdef inline void mark_unsent(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    """It has to be sent, as if it were lost."""
     if k.flags & (REC_LOST | REC_SACKED):
         return
     sent_remove(s, t, k)
@@ -48,6 +39,16 @@ cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil
     t.lost += rec_space(k)
     if t.rtx_hint == NIL or seq_lt(k.seq, pkt(s.pool, t.rtx_hint).seq):
         t.rtx_hint = i
+
+
+cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    """The network lost it, as it seems."""
+    if k.flags & (REC_LOST | REC_SACKED):
+        return
+    mark_unsent(s, t, i, k)
+    t.lost_total += rec_space(k)
+    if unlikely(t.cc_mode & CC_LOST):
+        t.cc.on_lost(s, t, k)
 
 
 cdef inline void mark_sacked(Tcp* s, Tcb* t, Packet* k) noexcept nogil:

@@ -117,6 +117,8 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) 
     cdef uint32_t header = TCP_HEADER, sack = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
+    if unlikely(t.ecn & ECN_ECHO):
+        flags |= TH_ECE
     if t.flags & TF_TS:
         header += 12
     if unlikely(t.ooo_head != NIL or t.dsack_len) and t.flags & TF_SACK:

@@ -5,10 +5,11 @@ from iip.net.checksum cimport net_l4_checksum
 from iip.net.output cimport net_output
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
-from iip.net.types cimport PROTO_TCP
 from iip.tcp.conn cimport conn_route_options
 from iip.tcp.fastopen cimport fastopen_data, fastopen_offer
 from iip.tcp.limits cimport rate_allows
+from iip.net.types cimport PROTO_TCP, Flow
+from iip.tcp.ecn cimport ecn_syn_flags, ecn_take_syn
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.segment cimport copy_bytes, hand_down
 from iip.tcp.tcb cimport *
@@ -118,6 +119,7 @@ cdef void _take_options(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         t.ts_recent_at = s.now
     if seg.opts & OPT_SACK_OK and s.conf.sack:
         t.flags |= TF_SACK
+    ecn_take_syn(s, t, seg)
     conn_route_options(s, t)
 
 
@@ -167,7 +169,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     pkt_push(k, TCP_HEADER + n)
     wnd = _first_window(t, &offer)
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
-                     TH_SYN | TH_ACK if answer else TH_SYN, wnd)
+                     (TH_SYN | TH_ACK if answer else TH_SYN) | ecn_syn_flags(s, t, answer), wnd)
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
     t.rcv_adv = t.rcv_nxt + wnd
     t.flags &= ~<uint32_t>TF_SEND_SYN

@@ -44,7 +44,6 @@ cdef enum:
     TF_SEND_RST = 0x00040000
     TF_PROBE = 0x00080000         # window probe or keepalive to send
     TF_PERSIST = 0x00100000       # t_rto runs for window probes
-    TF_CWND_LIMITED = 0x00200000
     TF_USED = 0x00400000          # the application knows the handle
     TF_IN_WHEEL = 0x00800000
     TF_KEEPALIVE = 0x01000000     # keepalive wanted
@@ -92,6 +91,33 @@ cdef enum:
     TM_RTO = 0
     TM_REORDER = 1                # RACK waits for reordered segments
     TM_PROBE = 2                  # tail loss probe
+
+cdef enum:
+    # Tcb.cc_mode: what the congestion control of this connection asks of us
+    CC_RATE = 0x01                # delivery-rate samples
+    CC_PACED = 0x02               # segments leave at pacing_rate
+    CC_MODEL = 0x04               # it sets the window in recovery, too: no proportional rate reduction
+    CC_LOST = 0x08                # it wants to hear of every lost record
+    CC_PRECISE_ECN = 0x10         # RFC 8257: ask for ECN, echo every mark
+    CC_OBJECT = 0x20              # cc_state[0] is an object of Python
+
+cdef enum:
+    # Tcb.ecn
+    ECN_OK = 0x01                 # negotiated (RFC 3168 §6.1.1)
+    ECN_ECHO = 0x02               # ECE on what we send (RFC 8257 §3.2: DCTCP.CE)
+    ECN_CWR = 0x04                # the window was reduced: CWR on the next new data
+    ECN_ASKED = 0x10              # our SYN asked for it
+
+cdef enum:
+    # TcpConf.ecn
+    ECN_OFF = 0
+    ECN_PASSIVE                   # when the peer asks
+    ECN_ON
+
+cdef enum:
+    # Tcb.cwnd_limited
+    CWND_WAS_LIMITED = 1          # in the window that ends at usage_end,
+    CWND_IS_LIMITED = 2           # and by the flush at hand
 
 cdef enum:
     # Tcb.events, delivered in this order
@@ -146,6 +172,12 @@ cdef struct Tcb:
     uint32_t mss                  # payload bytes of a full segment, options subtracted
     uint32_t cwnd                 # bytes
     uint32_t ssthresh
+    uint8_t cc_mode               # CC_*
+    uint8_t ecn                   # ECN_*; 0: not negotiated
+    uint8_t cwnd_limited          # CWND_*
+    uint8_t ce_count              # marked segments received, as RFC 9768 counts
+    uint32_t usage                # most bytes unacknowledged in the window
+    uint32_t usage_end            # that ends when this is acknowledged
     uint32_t unsent_head          # slices that have no sequence number on the wire yet
     uint32_t unsent_tail
     uint32_t unsent               # bytes
@@ -165,9 +197,11 @@ cdef struct Tcb:
     int64_t t_rto                 # deadlines; NEVER when off
     int64_t t_ack
     int64_t t_idle                # keepalive, FIN-WAIT-2, TIME-WAIT
+    int64_t t_pace                # the next segment may leave
     int64_t wheel_at              # when the wheel looks at this connection next
     int64_t last_rx
     int64_t last_tx
+    int64_t last_data             # when new data left last
     uint32_t wheel_next
     uint32_t wheel_prev
     uint32_t wheel_slot
@@ -177,12 +211,12 @@ cdef struct Tcb:
     uint32_t sent_tail
     uint32_t sack_hint            # a record near the latest SACK block, or NIL
     uint32_t fack                 # right edge of the highest SACK block
+    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
     uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
     int64_t rack_xmit             # when it was sent,
     int64_t rack_rtt              # and its round-trip time
     int64_t min_rtt
     int64_t min_rtt_at
-    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
     uint8_t reo_seen              # reordering was seen
     uint8_t reo_mult              # quarters of min_rtt that the reordering window has
     uint8_t reo_persist           # recoveries until it is narrow again
@@ -191,7 +225,9 @@ cdef struct Tcb:
     uint8_t tlp_retrans           # it was a retransmission
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
+    uint8_t fastopen              # FO_*
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
+    uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
     uint32_t undo_marker          # snd_una when the episode began
     uint32_t prior_cwnd
@@ -215,7 +251,6 @@ cdef struct Tcb:
     uint16_t quick_acks           # ACKs still to be sent at once
     uint8_t close_reason
     uint8_t dup_owed              # duplicate ACKs to send to a peer without SACK
-    uint8_t fastopen              # FO_*
     uint32_t tw_next              # TIME-WAIT connections, oldest first
     uint32_t tw_prev
     int64_t syn_sent_at
@@ -247,16 +282,16 @@ cdef struct Tcb:
     # what the application set for this connection
     uint32_t modes                # MD_*
     uint32_t lowat                # tcp_acked only while less is unsent; 0: always
-    int64_t t_misc                # deadline: cork, linger
+    int64_t t_misc                # deadline: what is corked leaves; once closed, who lingers is cut off
     uint32_t cork_seq             # the corked segment begins there
-    int64_t cork_at               # when what is corked has to leave
+    uint32_t ecn_end              # congestion marks count again when this is acknowledged
     int64_t linger
-    int64_t linger_at
     int64_t keep_idle
     int64_t keep_interval
     int64_t user_timeout
     uint16_t max_seg              # 0: from the path and the peer
     uint8_t keep_probes
+    uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
     # statistics
     uint32_t segs_in
     uint32_t segs_out
@@ -265,7 +300,6 @@ cdef struct Tcb:
     uint32_t n_dsack
     uint32_t n_ooo_in
     uint64_t bytes_retrans
-    int64_t data_tx_at
     int64_t ack_rx_at
     uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
     uint32_t dsack_len            # 0: none
@@ -274,17 +308,69 @@ cdef struct Tcb:
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
-    uint64_t cc_state[8]
+    uint64_t cc_state[14]         # the algorithm's; one that needs more has its place in Tcp.cc_extra
+    # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
+    uint32_t delivered            # bytes that arrived, ever,
+    uint32_t lost_total           # and that were thought lost
+    uint32_t app_limited          # value of `delivered` up to which samples tell more of the application; 0: none
+    uint32_t rate_bytes           # the latest sample that counts: bytes
+    int64_t rate_interval         # in so many ns
+    int64_t delivered_at
+    int64_t flight_at             # when the first segment of the flight left that is being acknowledged
+    # pacing, with CC_PACED
+    uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
+    uint64_t max_pacing_rate      # 0: no limit
+    int64_t pace_at               # when what was sent so far will have been paid for
+    int64_t pace_burst            # ns that sending may be ahead of it
+
+
+cdef struct AckInfo:
+    # what one ACK told
+    uint32_t acked                # bytes newly acknowledged
+    uint32_t delivered            # bytes that are now known to have arrived
+    uint32_t in_flight            # before it
+    uint32_t lost                 # bytes that are thought lost since
+    int64_t rtt                   # ns; -1: none
+    int64_t sent_at               # of the newest acknowledged record, -1 if that says nothing (Karn)
+    int64_t resent_at             # then: the latest time at which one of them was sent
+    bint original                 # something arrived that was never retransmitted
+    bint dsack
+    bint news                     # SACK blocks marked something
+    bint recovery                 # the window is not the algorithm's at the moment
+    bint ece                      # the peer saw a mark of congestion (RFC 3168)
+    # with CC_RATE: the delivery rate
+    int64_t interval              # ns; 0: no sample
+    uint32_t sampled              # bytes that arrived in it,
+    uint32_t sample_lost          # that were thought lost since the newest of them left,
+    uint32_t sent_in_flight       # and that were in flight when it left, itself included
+    uint32_t prior_delivered      # `Tcb.delivered` when it left,
+    int64_t prior_at              # and `delivered_at`
+    int64_t newest_at             # when it left
+    int64_t send_interval
+    bint app_limited
 
 
 cdef struct CongestionOps:
     const char* name
+    uint32_t mode                 # CC_*
+    # set cc_state up (it is zero); cwnd has its value
     void (*init)(Tcp* s, Tcb* t) noexcept nogil
-    # bytes newly acknowledged outside recovery; in_flight is before the ACK
-    void (*on_ack)(Tcp* s, Tcb* t, uint32_t acked, uint32_t in_flight) noexcept nogil
-    # loss was detected: the new ssthresh, bytes
+    # an ACK that acknowledged or delivered something; with `recovery` the window is not to be touched
+    void (*on_ack)(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil
+    # an episode of loss begins, by fast retransmit or timeout: the new ssthresh, bytes
     uint32_t (*on_loss)(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil
+    # a retransmission timeout; the window is one segment (unless CC_MODEL) and on_loss was asked
     void (*on_timeout)(Tcp* s, Tcb* t) noexcept nogil
+    # the episode was spurious: cwnd and ssthresh are back (unless CC_MODEL)
+    void (*on_undo)(Tcp* s, Tcb* t) noexcept nogil
+    # a congestion mark, once in a window of data: the new ssthresh, bytes
+    uint32_t (*on_ecn)(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil
+    # sending again after `idle` ns with nothing in flight, longer than the RTO (CC_MODEL: of any length)
+    void (*on_idle)(Tcp* s, Tcb* t, int64_t idle) noexcept nogil
+    # with CC_LOST: a record is thought lost
+    void (*on_lost)(Tcp* s, Tcb* t, Packet* k) noexcept nogil
+    # the connection ends, or gets another algorithm
+    void (*release)(Tcp* s, Tcb* t) noexcept nogil
 
 
 cdef struct TcpConf:
@@ -336,11 +422,15 @@ cdef struct TcpConf:
     bint idle_restart
     bint nagle
     bint strict_timestamps
+    bint pacing
+    uint8_t ecn                   # ECN_OFF...
+    uint64_t max_pacing_rate
     const CongestionOps* cc
 
 
 cdef enum:
-    TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    CC_EXTRA = 256                # bytes of congestion control that few algorithms need, beside the connection
+    TCB_STRIDE = 1024             # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8
@@ -380,6 +470,7 @@ cdef struct Tcp:
     uint64_t* counters
     Slab* tcbs
     uint8_t* tcb_base             # of the slab: TCB_STRIDE bytes each
+    uint8_t* cc_extra             # CC_EXTRA bytes each; takes memory only where an algorithm wrote
     TcpConf conf
     DemuxEntry* table
     uint32_t table_mask
@@ -417,6 +508,7 @@ cdef struct Tcp:
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
     int64_t next_timer            # no entry of the wheel is due before
+    void* engine                  # for congestion control in Python
     Wheel wheel
 
 

@@ -150,16 +150,14 @@ cdef void _idle_timer(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _misc_timer(Tcp* s, Tcb* t) noexcept nogil:
     """What was held back by the cork leaves; who lingered too long is cut off."""
-    if t.cork_at <= s.now:
-        t.cork_at = TIMER_OFF
-        t.modes |= MD_CORK_DUE
-        mark_dirty(s, t)
-    t.t_misc = min(t.cork_at, t.linger_at)
-    if t.linger_at <= s.now:
-        t.linger_at = t.t_misc = TIMER_OFF
+    t.t_misc = TIMER_OFF
+    if t.flags & TF_ORPHAN and t.modes & MD_LINGER:
         count(s.counters, tcp_linger_expired)
         t.flags |= TF_SEND_RST
         conn_close(s, t, CLOSE_ABORTED)
+    else:
+        t.modes |= MD_CORK_DUE
+        mark_dirty(s, t)
 
 
 cdef void _run(Tcp* s, Tcb* t) noexcept nogil:
@@ -169,6 +167,9 @@ cdef void _run(Tcp* s, Tcb* t) noexcept nogil:
         _ack_timer(s, t)
     if t.t_rto <= s.now:
         _rto_timer(s, t)
+    if t.t_pace <= s.now:
+        t.t_pace = TIMER_OFF
+        mark_dirty(s, t)
     if t.t_idle <= s.now and t.state != CLOSED:
         _idle_timer(s, t)
     if t.t_misc <= s.now and t.state != CLOSED:

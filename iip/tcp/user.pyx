@@ -255,8 +255,7 @@ cdef bint _linger(Tcp* s, Tcb* t) noexcept nogil:
     if t.linger == 0:
         user_abort(s, t)
         return False
-    t.linger_at = s.now + t.linger
-    t.t_misc = min(t.t_misc, t.linger_at)
+    t.t_misc = s.now + t.linger
     wheel_update(s, t, t.t_misc)
     return True
 

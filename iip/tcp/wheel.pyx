@@ -11,7 +11,8 @@ cdef extern from *:
 
 cdef enum:
     SLOT_MASK = 255               # WHEEL_SLOTS - 1
-    WALK = 64                     # entries of a slot that are looked at for an exact deadline
+    WALK = 64                     # entries of a slot that are looked at for an exact deadline,
+    COARSE = 65536                # ns: otherwise the slot is looked at so often
 
 
 cdef void wheel_init(Tcp* s) noexcept nogil:
@@ -158,7 +159,8 @@ cdef uint32_t wheel_pop(Tcp* s) noexcept nogil:
 
 
 cdef int64_t _earliest(Tcp* s, int level, int64_t best) noexcept nogil:
-    """The earliest deadline of the first slot of `level` in use; its beginning if it holds too many."""
+    """The earliest deadline of the first slot of `level` in use; if it holds too many, its beginning, or a little later than
+    now when it has begun."""
     cdef Wheel* w = &s.wheel
     cdef uint64_t here = w.tick >> (WHEEL_BITS * level)
     cdef int distance = _next_bit(w, level, <int>((here + (level > 0)) & SLOT_MASK)), n = 0
@@ -174,7 +176,7 @@ cdef int64_t _earliest(Tcp* s, int level, int64_t best) noexcept nogil:
         i = tcb(s, i).wheel_next
         n += 1
     if i != NIL:
-        best = min(best, <int64_t>(start << WHEEL_TICK_SHIFT))
+        best = min(best, max(<int64_t>(start << WHEEL_TICK_SHIFT), s.now + COARSE))
     return best
 
 

@@ -13,6 +13,13 @@ cdef enum:
     TH_CWR = 0x80
 
 cdef enum:
+    # the ECN field of the IP header (RFC 3168 §5)
+    ECT_1 = 1
+    ECT_0 = 2
+    ECN_MARK = 3                  # CE: congestion experienced
+    ECN_FIELD = 3
+
+cdef enum:
     TCPOPT_EOL = 0
     TCPOPT_NOP = 1
     TCPOPT_MSS = 2
@@ -62,6 +69,7 @@ cdef struct Segment:
     uint8_t opts                  # OPT_*
     uint8_t wscale
     uint8_t n_sack
+    uint8_t ecn                   # of the IP header: ECT_0...
     uint16_t mss
     uint16_t urg
     uint32_t ts_val

@@ -223,7 +223,7 @@ def test_codel_in_a_link(sim):
 @pytest.mark.parametrize("version", [4, 6])
 def test_goodput_of_a_clean_link(sim, rate, delay, version):
     bdp = int(rate * 2 * delay / 8)
-    settings = {"send_buffer": 8 << 20, "receive_buffer": 8 << 20, "pool_packets": 32768}
+    settings = {"send_buffer": 8 << 20, "receive_buffer": 8 << 20, "pool_packets": 32768, "out_of_order": 8192}
     a, b, _ = pair(sim, rate=rate, delay=delay, queue=max(4 * bdp, 1 << 17), host=settings)
     flow = BulkFlow(sim, a, b, version=version)
     sim.run(3)

@@ -218,8 +218,9 @@ def test_ecn_bits_are_ignored(wire, bits):
     assert wire.handler.take() == [("payload", b"x")]
 
 
-def test_syn_with_ecn_setup(wire):
-    """RFC 3168 §6.1.1: we do not negotiate ECN."""
+def test_syn_with_ecn_setup(make):
+    """RFC 3168 §6.1.1: without ECN the flags mean nothing."""
+    wire = make(ecn="off")
     wire.engine.tcp_listen(80)
     peer = enter(wire, LISTEN)
     peer.send(SYN | 0xC0)

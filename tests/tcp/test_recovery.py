@@ -8,6 +8,12 @@ from tests.harness.states import ESTABLISHED, enter
 MSS = 1000
 
 
+@pytest.fixture
+def wire(make):
+    """An engine with the windows of RFC 5681."""
+    return make(congestion="newreno")
+
+
 def sender(wire, n=10, options=b"", rtt=0.0):
     """An established connection with `n` segments in flight for `rtt` seconds; the peer, and the first sequence number."""
     peer = Peer(wire)

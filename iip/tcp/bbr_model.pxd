@@ -1,0 +1,138 @@
+"""BBR's state and what it says about the path (draft-ietf-ccwg-bbr §5.5). Bandwidths are bytes per second, volumes bytes,
+times ns, gains hundredths; names are the draft's."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from iip.tcp.tcb cimport CC_EXTRA, Tcb, Tcp
+
+cdef enum:
+    STARTUP = 0
+    DRAIN
+    PROBE_BW_DOWN
+    PROBE_BW_CRUISE
+    PROBE_BW_REFILL
+    PROBE_BW_UP
+    PROBE_RTT
+
+cdef enum:
+    # which packets the ACKs at hand are of
+    ACKS_INIT = 0
+    ACKS_REFILLING
+    ACKS_PROBE_STARTING
+    ACKS_PROBE_FEEDBACK
+    ACKS_PROBE_STOPPING
+
+cdef enum:
+    STARTUP_PACING_GAIN = 277
+    DRAIN_PACING_GAIN = 50
+    DOWN_PACING_GAIN = 90
+    UP_PACING_GAIN = 125
+    CWND_GAIN = 200
+    UP_CWND_GAIN = 225
+    PROBE_RTT_CWND_GAIN = 50
+    PACING_MARGIN = 1             # percent below the bandwidth
+    LOSS_THRESH = 2               # percent of a flight
+    BETA = 70
+    HEADROOM = 15
+    MIN_PIPE_SEGMENTS = 4
+    STARTUP_FULL_LOSS_COUNT = 6
+    INFINITE = 0x7FFFFFFF         # bytes
+
+
+cdef struct Bbr:
+    uint8_t state
+    uint8_t ack_phase
+    uint8_t undo_state
+    uint8_t round_start
+    uint8_t loss_round_start
+    uint8_t loss_in_round
+    uint8_t full_bw_reached
+    uint8_t full_bw_now
+    uint8_t full_bw_count
+    uint8_t idle_restart
+    uint8_t probe_rtt_round_done
+    uint8_t probe_rtt_expired
+    uint8_t bw_probe_samples
+    uint8_t bw_probe_up_rounds
+    uint8_t rounds_since_bw_probe
+    uint8_t recovering
+    uint8_t loss_events           # in this round
+    uint8_t extra_acked_rounds
+    uint16_t pacing_gain
+    uint16_t cwnd_gain
+    uint32_t next_round_delivered
+    uint32_t loss_round_delivered
+    uint64_t max_bw_filter[2]     # of the previous and of this cycle of probing
+    uint64_t max_bw
+    uint64_t bw_shortterm         # 0: no bound
+    uint64_t bw
+    uint64_t bw_latest
+    uint64_t full_bw
+    uint64_t undo_bw_shortterm
+    uint32_t inflight_latest
+    uint32_t inflight_longterm
+    uint32_t inflight_shortterm
+    uint32_t undo_inflight_longterm
+    uint32_t undo_inflight_shortterm
+    uint32_t prior_cwnd
+    uint32_t bw_probe_up_cnt
+    uint32_t bw_probe_up_acks
+    uint32_t extra_acked[2]       # of the last rounds, and of those before
+    uint32_t extra_acked_delivered
+    uint32_t round_lost           # Tcb.lost_total when the round began
+    uint32_t bw_probe_wait        # ms
+    int64_t cycle_stamp
+    int64_t extra_acked_since
+    int64_t min_rtt
+    int64_t min_rtt_stamp
+    int64_t probe_rtt_min_delay
+    int64_t probe_rtt_min_stamp
+    int64_t probe_rtt_done_stamp
+
+
+cdef inline Bbr* bbr_state(Tcp* s, Tcb* t) noexcept nogil:
+    return <Bbr*>(s.cc_extra + <size_t>t.id * CC_EXTRA)
+
+
+cdef inline bint in_probe_bw(Bbr* b) noexcept nogil:
+    return PROBE_BW_DOWN <= b.state <= PROBE_BW_UP
+
+
+cdef inline uint32_t min_pipe(Tcb* t) noexcept nogil:
+    return MIN_PIPE_SEGMENTS * t.mss
+
+
+cdef inline uint32_t bounded(uint64_t volume) noexcept nogil:
+    return <uint32_t>min(volume, <uint64_t>INFINITE)
+
+
+cdef inline uint32_t bdp(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t gain) noexcept nogil:
+    """BBRBDPMultiple: before the first round trip was measured, the initial window."""
+    if b.min_rtt == 0:
+        return bounded(<uint64_t>s.conf.initial_window * t.mss * gain // 100)
+    return bounded(<uint64_t>(<double>bw * b.min_rtt / 1e9) * gain // 100)
+
+
+cdef inline uint32_t quantized(Tcp* s, Tcb* t, Bbr* b, uint32_t inflight) noexcept nogil:
+    """BBRQuantizationBudget: enough that pacing by quanta does not starve."""
+    cdef uint64_t quantum = <uint64_t>(<double>t.pace_burst * t.pacing_rate / 1e9)
+    inflight = max(inflight, max(bounded(3 * quantum), min_pipe(t)))
+    if b.state == PROBE_BW_UP:
+        inflight += 2 * t.mss
+    return inflight
+
+
+cdef inline uint32_t inflight_of(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t gain) noexcept nogil:
+    """BBRInflight."""
+    return quantized(s, t, b, bdp(s, t, b, bw, gain))
+
+
+cdef inline uint32_t with_headroom(Tcb* t, Bbr* b) noexcept nogil:
+    """BBRInflightWithHeadroom: leave room for others."""
+    cdef uint32_t head
+    if b.inflight_longterm == INFINITE:
+        return INFINITE
+    head = max(t.mss, <uint32_t>(<uint64_t>b.inflight_longterm * HEADROOM // 100))
+    return max(b.inflight_longterm - min(head, b.inflight_longterm), min_pipe(t))
+
+
+cdef inline uint32_t target_inflight(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
+    return min(bdp(s, t, b, b.bw, 100), t.cwnd)

@@ -1,0 +1,64 @@
+"""Pacing: see pacing.pxd."""
+from iip.tcp.tcb cimport CC_MODEL, CC_PACED
+from iip.tcp.wheel cimport wheel_update
+
+cdef enum:
+    QUANTUM_SHIFT = 10            # about a thousandth of a second's worth,
+    MAX_QUANTUM = 65536           # bytes, at most,
+    MIN_SEGMENTS = 2              # and at least so many,
+    SLOW = 150000                 # bytes per second below which it is one (1.2 Mbit/s)
+
+cdef uint64_t SECOND = 1000000000
+
+
+cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
+    """Sending is ahead of its time: the timer wheel says when to go on."""
+    t.t_pace = t.pace_at
+    wheel_update(s, t, t.t_pace)
+
+
+cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause earns nothing."""
+    if s.now - t.pace_at > t.pace_burst:
+        t.pace_at = s.now
+    if t.pacing_rate:
+        t.pace_at += <int64_t>(n * SECOND // t.pacing_rate)
+
+
+cdef void pacing_set(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
+    """A new rate, bytes per second, within the limit. What is ahead of its time is ahead by as many bytes."""
+    cdef uint64_t quantum
+    if t.max_pacing_rate and (rate == 0 or rate > t.max_pacing_rate):
+        rate = t.max_pacing_rate
+    t.pacing_rate = rate
+    if rate == 0:
+        return
+    quantum = min(rate >> QUANTUM_SHIFT, <uint64_t>MAX_QUANTUM)
+    quantum = max(quantum, <uint64_t>t.mss * (MIN_SEGMENTS if rate >= SLOW else 1))
+    t.pace_burst = <int64_t>(quantum * SECOND // rate)
+
+
+cdef void pacing_by_window(Tcp* s, Tcb* t) noexcept nogil:
+    """For algorithms that have a window and no rate: a window in a round trip, with a margin so that the window stays what
+    limits: twice as fast in slow start, which doubles it, and 1.2 times as fast near the old one."""
+    cdef uint64_t rate
+    if t.cc_mode & CC_MODEL:
+        return
+    if t.srtt == 0:
+        pacing_set(s, t, 0)
+        return
+    rate = <uint64_t>t.cwnd * SECOND // <uint64_t>t.srtt
+    pacing_set(s, t, 2 * rate if t.cwnd < t.ssthresh // 2 else rate + rate // 5)
+
+
+cdef void pacing_limit(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
+    """Bytes per second that are never exceeded; 0: no limit. A limit switches pacing on."""
+    t.max_pacing_rate = rate
+    if rate:
+        t.cc_mode |= CC_PACED
+    if not t.cc_mode & CC_PACED:
+        return
+    if t.cc_mode & CC_MODEL:
+        pacing_set(s, t, t.pacing_rate)
+    else:
+        pacing_by_window(s, t)
