@@ -60,7 +60,8 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
     return {
         "state": _state(t.state), "ca_state": _phase(t), "retransmits": 0 if t.flags & TF_PERSIST else t.backoff,
         "probes": t.probes, "backoff": t.backoff,
-        "options": (1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0),
+        "options": ((1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0)
+                    | (8 if t.ecn & ECN_OK else 0)),
         "snd_wscale": t.snd_wscale, "rcv_wscale": t.rcv_wscale, "rto": t.rto // 1000,
         "ato": s.conf.delayed_ack // 1000, "snd_mss": t.mss, "unacked": unacked, "sacked": sacked, "lost": lost,
         "retrans": retrans, "last_data_sent": (s.now - t.last_tx) // 1000000,
