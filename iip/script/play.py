@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,14 @@ def find_scripts(paths: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _play_job(job: tuple[Path, dict[str, Any]]) -> Result:
+    return play_file(job[0], **job[1])
+
+
 def play_many(jobs: list[tuple[Path, dict[str, Any]]], workers: int = 1) -> list[Result]:
-    """Results in the order of the jobs. Each script has an engine of its own; nothing is shared."""
+    """Results in the order of the jobs. Each script has an engine of its own; workers are processes."""
+    workers = min(workers, len(jobs))
     if workers <= 1:
-        return [play_file(path, **arguments) for path, arguments in jobs]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda job: play_file(job[0], **job[1]), jobs))
+        return [_play_job(job) for job in jobs]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(_play_job, jobs, chunksize=max(1, len(jobs) // (8 * workers))))

@@ -278,8 +278,9 @@ class TcpSocket(Socket):
         low = self.options.get("TCP_NOTSENT_LOWAT")
         if low and self.conn is not None and self.not_sent() >= low:
             return False
-        room = self.send_room()
-        return room > 0 and 3 * room >= self.conn.send_buffer
+        if self.send_room() == 0:
+            return False
+        return 3 * (self.conn.send_buffer - self.unacknowledged()) >= int(self.conn.send_buffer)
 
     # -- calls ---------------------------------------------------------------------------------------------
 
@@ -358,8 +359,10 @@ class TcpSocket(Socket):
                 del self.rx[:n]
                 self.consume(len(out))
             return out
+        if self.fin_received:
+            return b""                # the end of the stream stands, whatever became of the connection
         self.raise_error()
-        if self.fin_received or self.shut_rd or self.phase == "over":
+        if self.shut_rd or self.phase == "over":
             return b""
         if n == 0:
             return b""

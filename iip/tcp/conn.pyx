@@ -20,6 +20,7 @@ cdef enum:
     DEFAULT_MSS6 = 1220
 
 cdef int64_t KEEPALIVE_IDLE = 7200 * <int64_t>1000000000       # RFC 9293 §3.8.4: two hours, if nothing is set
+cdef int64_t RTO_AFTER_SYN = 3000000000     # ns, RFC 6298 §5.7: the SYN was lost and nothing measured yet
 
 
 cdef uint32_t _keyed(const uint64_t* key, const Addr* local, const Addr* remote, uint16_t lport,
@@ -140,7 +141,7 @@ cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
-    cdef bint early = (t.fastopen & FO_OPEN) != 0
+    cdef bint early = (t.fastopen & FO_OPEN) != 0, waited = t.backoff > 0, lost = t.backoff > 1
     conn_half_open_done(s, t)
     count(s.counters, tcp_established)
     t.state = ESTABLISHED
@@ -148,6 +149,10 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.t_rto = TIMER_OFF
     if not early:
         conn_begin(s, t)
+        if lost:
+            t.cwnd = t.mss        # RFC 5681 §3.1; one lost SYN is forgiven (RFC 6928 §2)
+    if waited and t.srtt == 0:
+        t.rto = max(t.rto, min(RTO_AFTER_SYN, s.conf.rto_max))
     if t.flags & TF_KEEPALIVE:
         t.t_idle = s.now + from_ms(t.keep_idle)
         wheel_update(s, t, t.t_idle)

@@ -108,7 +108,8 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
     return {
         "state": _state(t.state), "ca_state": _phase(t), "retransmits": 0 if t.flags & TF_PERSIST else t.backoff,
         "probes": t.probes, "backoff": t.backoff,
-        "options": (1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0),
+        "options": ((1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0)
+                    | (8 if t.ecn & ECN_OK else 0)),
         "unacked": unacked, "sacked": sacked, "lost": lost, "retrans": retrans, "delivered": delivered,
         "delivery_rate": t.rate_bytes * 1000000000 // t.rate_interval if t.rate_interval else 0,
         "delivery_rate_app_limited": bool(t.app_limited),

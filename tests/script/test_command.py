@@ -1,7 +1,6 @@
 """`iip script`: files, directories, counts, exit status, reports."""
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,8 +10,6 @@ from iip.cli.app import cli
 GOOD = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 close(3) = 0\n"
 BAD = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 listen(3, 1) = 5\n"
 LACKING = "0 mmap(NULL) = 0\n"
-OWN = Path(__file__).parent.parent / "scripts"
-NEGATIVE = Path(__file__).parent.parent / "scripts_negative"
 
 
 def run(*arguments, code=0):
@@ -52,14 +49,3 @@ def test_junit(scripts, tmp_path):
     run(scripts, "--junit", tmp_path / "out.xml", code=1)
     suite = ET.parse(tmp_path / "out.xml").getroot()
     assert [suite.get(k) for k in ("tests", "failures", "skipped")] == ["3", "1", "1"]
-
-
-def test_own_scripts_pass():
-    assert " 0 failed, 0 unsupported" in run(OWN, "-j", 2, "--unsupported-fails").output
-
-
-@pytest.mark.parametrize("path", sorted(NEGATIVE.rglob("*.pkt")), ids=lambda p: p.stem)
-def test_negative_scripts_fail(path):
-    """Each has one mistake, marked in its first line by the word that the report must hold."""
-    word = path.read_text().split("\n")[0].removeprefix("// fails: ")
-    assert word in run(path, code=1).output

@@ -262,7 +262,7 @@ def test_paws_after_24_days(wire):
     peer = with_timestamps(wire)
     wire.advance(24 * 86400 + 1)
     peer.send(ACK, data=b"after a long time", tsval=100)
-    peer.expect(ACK)
+    assert peer.expect(ACK).options.timestamps[1] == 100
     assert wire.handler.take() == [("payload", b"after a long time")]
 
 

@@ -68,6 +68,17 @@ def test_syn_ack_then_the_handshake_completes(wire):
     assert wire.row["rto"] >= SECOND
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_the_window_after_lost_syn_acks(wire, lost):
+    """RFC 5681 §3.1, RFC 6928 §2: one segment after more than one lost SYN."""
+    peer = enter(wire, SYN_RCVD)
+    for i in range(lost):
+        peer.expect(SYN | ACK, seq=peer.rcv - 1, after=2 ** i)
+    peer.send(ACK)
+    row = wire.row
+    assert row["cwnd"] == row["mss"] * (1 if lost > 1 else 10)
+
+
 def test_rto_max(make):
     wire = make(rto_initial=1, rto_max=3, syn_retries=5)
     peer = enter(wire, SYN_SENT)
