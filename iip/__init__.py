@@ -17,7 +17,7 @@ from iip.stats import Stats  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "AckSample", "ArpReply", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection", "ConnectionGone", "Datagram", "DriverError",
-    "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool", "Payload", "Reason", "State",
-    "Stats", "Syn", "TcpInfo",
+    "AckSample", "ArpReply", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection", "ConnectionGone",
+    "Datagram", "DriverError", "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool",
+    "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo",
 ]

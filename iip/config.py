@@ -59,14 +59,23 @@ class Config:
     # tcp: connections
     max_connections: int = _number(1, 1 << 22, "connections", 16384)
     max_half_open: int = _number(1, 1 << 20, "connections", 4096)
-    send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
-    receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
+    half_open_per_port: int = _number(0, 1 << 20, "connections; 0: no limit of its own", 0)
+    half_open_per_peer: int = _number(0, 1 << 20, "connections; 0: no limit of its own", 0)
+    connections_per_peer: int = _number(0, 1 << 22, "connections; 0: no limit", 0)
+    syn_cookies: str = "auto"             # or "always", "off"
+    send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 17)
+    send_buffer_max: int = _number(2048, 1 << 30, "bytes", 1 << 22)
+    receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 17)
+    receive_buffer_max: int = _number(2048, 1 << 30, "bytes", 6 << 20)
+    autotune: bool = True                 # buffers grow, up to their maxima, as the path needs
+    unsent_low: int = _number(0, 1 << 30, "bytes; 0: off", 0)
     out_of_order: int = _number(0, 1 << 16, "segments per connection", 1024)
     # tcp: options offered
     mss: int = _number(0, 65495, "bytes; 0: from the MTU", 0)
     window_scale: bool = True
     sack: bool = True
     timestamps: bool = True
+    strict_timestamps: bool = False       # drop segments without the timestamps that were agreed upon
     # tcp: timers
     rto_min: float = _number(0.001, 60, "seconds", 0.2)
     rto_max: float = _number(1, 240, "seconds", 120.0)
@@ -75,15 +84,28 @@ class Config:
     synack_retries: int = _number(0, 64, "retransmissions", 5)
     retries: int = _number(0, 64, "retransmissions", 15)
     delayed_ack: float = _number(0, 0.5, "seconds; 0: acknowledge at once", 0.04)
+    delayed_ack_max: float = _number(0, 0.5, "seconds", 0.2)
+    quick_acks: int = _number(0, 1000, "segments", 16)
     time_wait: float = _number(0, 240, "seconds", 60.0)
     fin_wait2: float = _number(0, 3600, "seconds an orphan waits for the peer's FIN", 60.0)
     keepalive: float = _number(0, 86400, "seconds idle; 0: off", 0.0)
     keepalive_interval: float = _number(0.01, 86400, "seconds", 75.0)
     keepalive_probes: int = _number(1, 255, "probes", 9)
     user_timeout: float = _number(0, 86400, "seconds; 0: by retries", 0.0)
+    persist_timeout: float = _number(0, 86400, "seconds a peer may keep its window closed; 0: for ever", 0.0)
+    # tcp: answers to strangers
+    rst_rate: int = _number(0, 1_000_000, "RSTs per second", 1000)
+    challenge_rate: int = _number(0, 1_000_000, "ACKs per second", 1000)
+    # tcp: fast open
+    fastopen: str = "off"                 # or "client", "server", "both"
+    fastopen_pending: int = _number(1, 1 << 20, "connections", 256)
+    fastopen_cache: int = _number(4, 1 << 16, "servers", 64)
     # tcp: behaviour
     nagle: bool = True
     initial_window: int = _number(1, 64, "segments", 10)
+    mtu_probing: str = "off"              # or "blackhole", "always": RFC 4821, RFC 8899
+    mtu_probing_base: int = _number(64, 65495, "bytes of payload", 1024)
+    mtu_probing_interval: float = _number(1, 86400, "seconds", 600.0)
     congestion: str | type = "cubic"      # or a class derived from iip.CongestionControl
     pacing: bool = False                  # segments leave spread over the round trip instead of in bursts
     max_pacing_rate: int = _number(0, 1 << 40, "bytes per second; 0: no limit", 0)
@@ -183,6 +205,12 @@ class Config:
             raise ConfigError(f"mss={self.mss}: must be 0 or from 64 to mtu - 40 = {self.mtu - 40}")
         if self.ecn not in ("off", "passive", "on"):
             raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
+        if self.syn_cookies not in ("off", "auto", "always"):
+            raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
+        if self.fastopen not in ("off", "client", "server", "both"):
+            raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
+        if self.mtu_probing not in ("off", "blackhole", "always"):
+            raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

@@ -80,6 +80,10 @@ cdef class Engine:
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
+    cdef void fastopen(self, uint64_t conn) noexcept nogil
+    cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil
+    cdef int64_t option(self, uint64_t conn, int option) noexcept nogil
+    cdef uint32_t unsent(self, uint64_t conn) noexcept nogil
     cdef bint set_congestion(self, uint64_t conn, const char* name) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil

@@ -14,13 +14,14 @@ from iip.net.udp cimport udp_input
 from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
+from iip.tcp.options cimport options_get, options_set
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
 from iip.tcp.timers cimport tcp_timers
 from iip.tcp.user cimport (
-    user_abort, user_accept, user_close, user_consume, user_open, user_send, user_send_packet, user_send_room,
-    user_shutdown)
+    user_abort, user_accept, user_close, user_consume, user_fastopen, user_open, user_send, user_send_packet,
+    user_send_room, user_shutdown)
 from iip.verdict cimport N_VERDICTS, count, count_n, icmp_in_error, ok, rx_bytes, rx_packets, tx_bytes, tx_packets
 from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
@@ -198,7 +199,7 @@ cdef class Engine:
     cdef uint32_t send_room(self, uint64_t conn) noexcept nogil:
         """Bytes that `send` takes now."""
         cdef Tcb* t = self.lookup(conn)
-        return 0 if t == NULL else user_send_room(t)
+        return 0 if t == NULL else user_send_room(self.tcp, t)
 
     cdef void consume(self, uint64_t conn, uint32_t n) noexcept nogil:
         """The application is done with `n` received bytes: open the window by as much."""
@@ -229,11 +230,32 @@ cdef class Engine:
         cdef Tcb* t = self.lookup(conn)
         return NULL if t == NULL else &t.user
 
+    cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil:
+        """Set an option (CO_*) of a connection. 0, or -1: it is gone, or the value is out of range."""
+        cdef Tcb* t = self.lookup(conn)
+        return -1 if t == NULL else options_set(self.tcp, t, option, value)
+
+    cdef int64_t option(self, uint64_t conn, int option) noexcept nogil:
+        """The value of an option (CO_*); -2 if the connection is gone."""
+        cdef Tcb* t = self.lookup(conn)
+        return -2 if t == NULL else options_get(self.tcp, t, option)
+
+    cdef uint32_t unsent(self, uint64_t conn) noexcept nogil:
+        """Bytes queued that were not sent yet."""
+        cdef Tcb* t = self.lookup(conn)
+        return 0 if t == NULL else t.unsent
+
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil:
         """Open a connection; the handle, or 0 with `error` set (OPEN_*)."""
         cdef Tcb* t = user_open(self.tcp, source, remote, source_port, port, error)
         return 0 if t == NULL else slab_handle(self.slab, t.id)
+
+    cdef void fastopen(self, uint64_t conn) noexcept nogil:
+        """Let what is queued before the next run go with the SYN (RFC 7413); the server may see it twice."""
+        cdef Tcb* t = self.lookup(conn)
+        if t != NULL:
+            user_fastopen(self.tcp, t)
 
     cdef bint set_congestion(self, uint64_t conn, const char* name) noexcept nogil:
         """Another congestion control, by its name. False: there is none of that name, or the connection is gone."""
@@ -306,12 +328,24 @@ cdef void _deliver_syn(Engine self, Tcb* t) noexcept nogil:
     user_accept(self.tcp, t, self.native.tcp_accept(self, &syn))
 
 
-cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn) noexcept nogil:
+cdef bint _ask(Engine self, Tcb* t) noexcept nogil:
+    """Ask about a SYN. True: the connection is open at once, because Fast Open or a SYN cookie says who the peer is."""
+    if t.state == CLOSED:
+        return False
+    _deliver_syn(self, t)
+    return t.flags & TF_ASKED and (t.state >= ESTABLISHED or t.fastopen & FO_OPEN)
+
+
+cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn, bint over) noexcept nogil:
+    """What came in order. A connection that is `over` does not wait for an application that paused."""
     cdef uint32_t i, piece
     cdef Packet* k
     while t.rx_head != NIL:
         if unlikely(t.flags & TF_ORPHAN):
             conn_drop_payload(self.tcp, t)
+            return
+        if unlikely(t.modes & MD_PAUSED) and not over:
+            t.events |= EV_PAYLOAD
             return
         i = t.rx_head
         k = pkt(self.net.pool, i)
@@ -337,9 +371,7 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
     t.events = 0
     if likely(not events & ~<uint32_t>(EV_PAYLOAD | EV_ACKED)):
         pass
-    elif events & EV_SYN:
-        if t.state == SYN_RCVD:
-            _deliver_syn(self, t)
+    elif events & EV_SYN and not _ask(self, t):
         return
     else:
         mark_dirty(self.tcp, t)   # nobody takes the slot while its callbacks run
@@ -350,12 +382,17 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
             self.native.tcp_connected(self, conn)
     if events & EV_ACKED and t.flags & TF_USED:
         n = t.acked
-        t.acked = 0
-        if not t.flags & TF_ORPHAN:
-            self.native.tcp_acked(self, conn, n)
+        if unlikely(t.lowat) and t.unsent >= t.lowat and not events & EV_CLOSED:
+            t.modes |= MD_HELD
+        else:
+            t.acked = 0
+            if not t.flags & TF_ORPHAN:
+                self.native.tcp_acked(self, conn, n)
     if events & EV_PAYLOAD:
-        _deliver_payload(self, t, conn)
-    if events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
+        _deliver_payload(self, t, conn, (events & EV_CLOSED) != 0)
+    if unlikely(t.modes & MD_PAUSED) and not events & EV_CLOSED:
+        t.events |= events & EV_SHUTDOWN      # after the payload, when the application resumes
+    elif events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
         self.native.tcp_shutdown(self, conn)
     if events & EV_CLOSED and t.flags & TF_USED:
         self.native.tcp_closed(self, conn, t.close_reason)

@@ -136,7 +136,7 @@ cdef void congestion_after_idle(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §4.1, gentler: after a pause the window is halved for every RTO of it, down to the restart window, and
     ssthresh remembers what it was (RFC 2861)."""
     cdef uint32_t restart = initial_window(s, t)
-    cdef int64_t idle = s.now - t.last_data
+    cdef int64_t idle = s.now - t.data_tx_at
     t.cc.on_idle(s, t, idle)
     if t.cc_mode & CC_MODEL or idle <= t.rto:
         return

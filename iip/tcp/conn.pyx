@@ -3,35 +3,67 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
-from iip.net.types cimport CAP_SG
+from iip.tcp.acks cimport acks_begin
 from iip.tcp.congestion cimport congestion_release, congestion_start
 from iip.tcp.demux cimport demux_insert, demux_remove
+from iip.tcp.tally cimport tally_opened, tally_remove
+from iip.tcp.mtu cimport mtu_begin, mtu_mss
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_begin
 from iip.tcp.wheel cimport wheel_remove, wheel_update
 from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
 from iip.wire.rng cimport siphash_words
-from iip.wire.tcp cimport TCP_HEADER
+from iip.wire.tcp cimport TCP_MAX_WSCALE
 
 cdef enum:
     DEFAULT_MSS4 = 536            # RFC 9293 §3.7.1, when the peer does not say
     DEFAULT_MSS6 = 1220
-    MIN_MSS = 64                  # below this a peer only wants to make us work
-    TIMESTAMP_OPTION = 12
+
+cdef int64_t KEEPALIVE_IDLE = 7200 * <int64_t>1000000000       # RFC 9293 §3.8.4: two hours, if nothing is set
 
 
-cdef uint64_t _keyed(Tcb* t, uint64_t k0, uint64_t k1) noexcept nogil:
+cdef uint32_t _keyed(const uint64_t* key, const Addr* local, const Addr* remote, uint16_t lport,
+                     uint16_t rport) noexcept nogil:
     cdef uint64_t words[5]
-    words[0] = t.flow.src.hi
-    words[1] = t.flow.src.lo
-    words[2] = t.flow.dst.hi
-    words[3] = t.flow.dst.lo
-    words[4] = (<uint64_t>t.lport << 16) | t.rport
-    return siphash_words(words, 5, k0, k1)
+    words[0] = local.hi
+    words[1] = local.lo
+    words[2] = remote.hi
+    words[3] = remote.lo
+    words[4] = (<uint64_t>lport << 16) | rport
+    return <uint32_t>siphash_words(words, 5, key[0], key[1])
 
 
 cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil:
     """Initial sequence number, RFC 6528 §3: a clock of 4 us plus a keyed hash of the connection."""
-    return <uint32_t>(s.now // 4000) + <uint32_t>_keyed(t, s.isn_key[0], s.isn_key[1])
+    return <uint32_t>(s.now // 4000) + _keyed(s.isn_key, &t.flow.src, &t.flow.dst, t.lport, t.rport)
+
+
+cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil:
+    """What a connection adds to the timestamp clock, so that it tells nothing about others (RFC 7323 §5.4)."""
+    return _keyed(s.ts_key, local, remote, lport, rport)
+
+
+cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil:
+    """The shift to offer for a receive buffer."""
+    cdef uint8_t shift = 0
+    if s.conf.window_scale:
+        while shift < TCP_MAX_WSCALE and buffer >> shift > 65535:
+            shift += 1
+    return shift
+
+
+cdef void _take_settings(Tcp* s, Tcb* t) noexcept nogil:
+    """What the application may change later."""
+    if not s.conf.nagle:
+        t.flags |= TF_NODELAY
+    if s.conf.keepalive:
+        t.flags |= TF_KEEPALIVE
+    t.keep_idle = s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE
+    t.keep_interval = s.conf.keepalive_interval
+    t.keep_probes = <uint8_t>s.conf.keepalive_probes
+    t.user_timeout = s.conf.user_timeout
+    t.lowat = s.conf.lowat
+    t.cork_at = t.linger_at = TIMER_OFF
 
 
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
@@ -59,69 +91,68 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.sent_head = t.sent_tail = t.sack_hint = NIL
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
-    t.tw_next = t.tw_prev = NIL
-    t.t_rto = t.t_ack = t.t_idle = t.t_pace = t.wheel_at = TIMER_OFF
+    t.tw_next = t.tw_prev = t.ooo_next = t.ooo_prev = NIL
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.t_pace = t.wheel_at = TIMER_OFF
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
-    t.last_rx = t.last_tx = t.last_data = s.now
+    t.last_rx = t.last_tx = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
-    if not s.conf.nagle:
-        t.flags |= TF_NODELAY
-    if s.conf.keepalive:
-        t.flags |= TF_KEEPALIVE
+    _take_settings(s, t)
     error[0] = net_route(s.net, &t.flow)
     if error[0] != ok:
         slab_free(s.tcbs, t.id)
         return NULL
     t.iss = conn_isn(s, t)
-    t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
+    t.ts_offset = conn_ts_offset(s, local, remote, lport, rport)
     t.snd_una = t.snd_nxt = t.iss
     t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
-    if s.conf.window_scale:
-        while t.rcv_wscale < 14 and t.rcv_buf >> t.rcv_wscale > 65535:
-            t.rcv_wscale += 1
+    t.rcv_wscale = conn_window_scale(s, s.conf.receive_buffer_max)
     demux_insert(s, t)
     return t
 
 
 cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
-    """The effective send MSS (RFC 9293 §3.7.1), once the options or the path are known."""
-    cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + TCP_HEADER
-    cdef uint32_t mss = t.flow.mtu - headers
+    """The size of segments, once the options or the path are known."""
     if t.peer_mss == 0:
         t.peer_mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
-    mss = min(mss, t.peer_mss)
-    if s.conf.mss:
-        mss = min(mss, s.conf.mss)
-    if t.flags & TF_TS:
-        mss -= TIMESTAMP_OPTION
-    if not s.net.caps & CAP_SG:   # a segment is then one piece
-        mss = min(mss, s.pool.cell_size - s.pool.headroom)
-    t.mss = max(mss, <uint32_t>MIN_MSS)
+    t.mss = mtu_mss(s, t)
 
 
 cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
     if t.flags & TF_HALF_OPEN:
         t.flags &= ~<uint32_t>TF_HALF_OPEN
         s.n_half_open -= 1
+        tally_opened(s, t)
+        if t.fastopen & FO_OPEN:
+            s.n_fastopen -= 1
+
+
+cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil:
+    """Data may flow: what paces and sizes it begins."""
+    mtu_begin(s, t)
+    congestion_start(s, t)
+    acks_begin(s, t)
+    tuning_begin(s, t)
 
 
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
-    """Our SYN is acknowledged: enter ESTABLISHED."""
+    """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
+    cdef bint early = (t.fastopen & FO_OPEN) != 0
     conn_half_open_done(s, t)
     count(s.counters, tcp_established)
     t.state = ESTABLISHED
     t.backoff = 0
     t.t_rto = TIMER_OFF
-    congestion_start(s, t)
-    if t.flags & TF_KEEPALIVE and s.conf.keepalive:
-        t.t_idle = s.now + s.conf.keepalive
+    if not early:
+        conn_begin(s, t)
+    if t.flags & TF_KEEPALIVE:
+        t.t_idle = s.now + t.keep_idle
         wheel_update(s, t, t.t_idle)
-    if not t.flags & TF_ORPHAN:
+    if not t.flags & TF_ORPHAN and not early:
         mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
 
 
@@ -140,9 +171,37 @@ cdef void conn_drop_payload(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void conn_drop_out_of_order(Tcp* s, Tcb* t) noexcept nogil:
+    if t.ooo_head == NIL:
+        return
     _drop_queue(s, t.ooo_head)
     t.ooo_head = t.ooo_tail = NIL
+    s.n_ooo -= t.n_ooo
     t.n_ooo = 0
+    conn_gap_closed(s, t)
+
+
+# -- connections with a gap, the oldest first -------------------------------------------------------------------
+
+cdef void conn_gap_opened(Tcp* s, Tcb* t) noexcept nogil:
+    t.ooo_prev = s.ooo_tail
+    t.ooo_next = NIL
+    if s.ooo_tail != NIL:
+        tcb(s, s.ooo_tail).ooo_next = t.id
+    else:
+        s.ooo_head = t.id
+    s.ooo_tail = t.id
+
+
+cdef void conn_gap_closed(Tcp* s, Tcb* t) noexcept nogil:
+    if t.ooo_prev != NIL:
+        tcb(s, t.ooo_prev).ooo_next = t.ooo_next
+    else:
+        s.ooo_head = t.ooo_next
+    if t.ooo_next != NIL:
+        tcb(s, t.ooo_next).ooo_prev = t.ooo_prev
+    else:
+        s.ooo_tail = t.ooo_prev
+    t.ooo_next = t.ooo_prev = NIL
 
 
 cdef void _drop_queues(Tcp* s, Tcb* t) noexcept nogil:
@@ -169,7 +228,7 @@ cdef void _unlink_time_wait(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _finish(Tcp* s, Tcb* t, int reason) noexcept nogil:
     """The application will hear that it is over, after the payload that still waits for it."""
     t.close_reason = <uint8_t>reason
-    if t.flags & TF_USED:
+    if t.flags & TF_USED or t.events & EV_ACCEPTED:
         mark_ready(s, t, EV_CLOSED)
 
 
@@ -188,11 +247,11 @@ cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil:
     if reason != CLOSE_NORMAL:
         conn_drop_payload(s, t)
     _drop_queues(s, t)
-    t.t_rto = t.t_ack = t.t_idle = t.t_pace = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.t_pace = TIMER_OFF
     wheel_remove(s, t)
     demux_remove(s, t)
     _finish(s, t, reason)
-    if not t.flags & TF_USED:
+    if not t.flags & TF_USED and not t.events & EV_ACCEPTED:
         t.events = 0
     mark_dirty(s, t)              # the output phase sends the RST and releases the slot
 
@@ -232,4 +291,6 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
     conn_drop_payload(s, t)
     _drop_queues(s, t)
     congestion_release(s, t)
+    if t.flags & TF_PASSIVE:
+        tally_remove(s, t)
     slab_free(s.tcbs, t.id)

@@ -5,12 +5,16 @@ from iip.memory.pool cimport (
     pkt_slice, pool_low, pool_very_low, pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
+from iip.tcp.acks cimport acks_wait
 from iip.tcp.congestion cimport congestion_after_idle, congestion_sent
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
+from iip.tcp.mtu cimport mtu_probe_size
+from iip.tcp.options cimport options_cork_over
 from iip.tcp.pacing cimport pacing_open, pacing_wait
 from iip.tcp.rack cimport arm_after_sending, arm_timer
 from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_frame
+from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.scoreboard cimport mark_unsent, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
@@ -18,7 +22,7 @@ from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, neighbour_table_full, ok, tcp_loss_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
+    count, neighbour_table_full, ok, tcp_loss_probes, tcp_mtu_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff, seq_geq, seq_gt
 from iip.wire.tcp cimport *
@@ -46,6 +50,8 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         flags |= TH_FIN
     k.sent_at = s.now
     k.n_sent += 1
+    t.data_segs_out += 1
+    t.data_tx_at = s.now
     if unlikely(t.cc_mode):
         congestion_sent(s, t, k)
     if unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
@@ -101,6 +107,8 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     k.flags |= REC_RETRANS | REC_EVER_RETRANS
     count(s.counters, tcp_retransmits)
     t.n_retransmits += 1
+    t.bytes_retrans += k.total_len
+    t.mtu_probe = 0               # if it was that: it tells nothing any more
     if seq_gt(k.seq + rec_space(k), t.retrans_high):
         t.retrans_high = k.seq + rec_space(k)
     if t.undo:
@@ -170,7 +178,9 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
         if n == t.unsent:
             if t.flags & TF_FIN_WANTED:
                 return n
-            if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
+            if unlikely(t.flags & TF_CORK):
+                return n if options_cork_over(s, t) else 0
+            if not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una:
                 return 0
         elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
@@ -193,13 +203,35 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     t.snd_nxt += rec_space(k)
 
 
+cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
+    """One segment that is larger than the others."""
+    cdef uint32_t n = mtu_probe_size(s, t), rec
+    cdef Packet* k
+    if n == 0 or net_tx_room(s.net) == 0 or pool_very_low(s.pool):
+        return
+    rec = record_cut(s, t, n)
+    if rec == NIL:
+        return
+    k = pkt(s.pool, rec)
+    t.unsent -= k.total_len
+    k.flags &= 0xFFFF
+    _append_record(s, t, rec, k)
+    count(s.counters, tcp_out_data)
+    count(s.counters, tcp_mtu_probes)
+    _start_rto(s, t)
+    t.mtu_probe = k.total_len
+    t.mtu_probe_seq = k.seq
+    if not _transmit(s, t, rec):
+        mark_unsent(s, t, rec, k)
+
+
 cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
     """New data and the FIN. False when memory or the transmit queue ended before the windows did."""
     cdef uint32_t n, rec
     cdef Packet* k
     while t.unsent or (t.flags & (TF_FIN_WANTED | TF_FIN_SENT)) == TF_FIN_WANTED:
         n = _sendable(s, t) if t.unsent else 0
-        if n == 0 and (t.unsent or seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) < 0):
+        if n == 0 and (t.unsent or seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0):
             return True
         if _must_wait(s, t):
             return True
@@ -215,7 +247,7 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         k.flags &= 0xFFFF
         if t.unsent == 0:
             k.flags |= REC_PUSH
-            if unlikely(t.flags & TF_FIN_WANTED):
+            if unlikely(t.flags & TF_FIN_WANTED) and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt + k.total_len) > 0:
                 k.flags |= REC_FIN
                 _fin_leaves(t)
         _append_record(s, t, rec, k)
@@ -275,6 +307,8 @@ cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
         return
     if t.flags & TF_CORK and t.snd_wnd >= t.unsent and t.snd_wnd >= t.mss:
         return
+    if not t.flags & TF_PERSIST:
+        t.persist_since = s.now
     t.flags |= TF_PERSIST
     t.t_rto = s.now + rto_backed_off(s, t)
     wheel_update(s, t, t.t_rto)
@@ -283,16 +317,12 @@ cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
 # -- acknowledgements --------------------------------------------------------------------------------------
 
 cdef bint _owed_ack(Tcp* s, Tcb* t) noexcept nogil:
-    """Send the ACK that is owed now, or leave it to the timer (RFC 9293 §3.8.6.3: every second full
-    segment, and never later than the timer). One ACK answers everything that came in this run."""
+    """Send the ACK that is owed now, or leave it to the timer (RFC 9293 §3.8.6.3). One ACK answers everything
+    that came in this run."""
     if not t.flags & (TF_ACK_NOW | TF_ACK_LATER):
         return True
-    if not t.flags & TF_ACK_NOW and s.conf.delayed_ack and not t.quick_acks:
-        if t.rcv_nxt - t.last_ack_sent < 2 * t.mss:
-            if t.t_ack == TIMER_OFF:
-                t.t_ack = s.now + s.conf.delayed_ack
-                wheel_update(s, t, t.t_ack)
-            return True
+    if not t.flags & TF_ACK_NOW and acks_wait(s, t):
+        return True
     if t.quick_acks:
         t.quick_acks -= 1
     while t.dup_owed > 1:
@@ -324,19 +354,25 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         done = _retransmit_lost(s, t)
     if likely(done) and (t.unsent or t.flags & TF_FIN_WANTED):
         before = t.snd_nxt
-        if before == t.snd_una and unlikely(s.now - t.last_data > t.rto or t.cc_mode & CC_MODEL):
+        if before == t.snd_una and unlikely(s.now - t.data_tx_at > t.rto or t.cc_mode & CC_MODEL):
             congestion_after_idle(s, t)
+        if unlikely(t.modes & MD_MTU_PROBING):
+            _send_mtu_probe(s, t)
         done = _send_new(s, t)
         if t.snd_nxt != before:
-            t.last_data = s.now
             _note_usage(t)
             arm_after_sending(s, t)
+            if s.now - t.data_rx_at < t.ato:
+                t.modes |= MD_PINGPONG
         if likely(done):
             _start_persist(s, t)
     if unlikely(t.cc_mode & CC_RATE) and t.unsent < t.mss and not t.lost and tcp_in_flight(t) < t.cwnd:
         rate_app_limited(t)
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
+        mark_ready(s, t, EV_ACKED)
+    if unlikely(t.modes & MD_HELD) and t.unsent < t.lowat:
+        t.modes &= ~<uint32_t>MD_HELD
         mark_ready(s, t, EV_ACKED)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
@@ -346,10 +382,34 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     return _owed_ack(s, t) and done
 
 
+cdef bint _send_early(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 7413 §4.2.2: the answer to what came with the SYN need not wait for the end of the handshake. A FIN does."""
+    cdef uint32_t kept = t.flags & (TF_FIN_WANTED | TF_NODELAY)
+    cdef bint done
+    t.flags = (t.flags & ~<uint32_t>TF_FIN_WANTED) | TF_NODELAY
+    done = _send_new(s, t)
+    t.flags = (t.flags & ~<uint32_t>TF_NODELAY) | kept
+    return done
+
+
+cdef bint _flush_opening(Tcp* s, Tcb* t) noexcept nogil:
+    """A connection whose handshake is not over. False when it has to come back."""
+    cdef bint done = True
+    if t.flags & TF_SEND_SYN:
+        done = send_syn(s, t)
+    elif t.flags & TF_ACK_NOW:
+        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    if unlikely(t.fastopen & FO_OPEN) and done and t.snd_nxt != t.iss:
+        done = _send_early(s, t)
+    return done
+
+
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
     cdef int verdict
+    cdef uint16_t mtu
     if unlikely(t.flow.route_gen != s.net.route_gen) and t.state != CLOSED:
+        mtu = t.flow.mtu
         verdict = net_route(s.net, &t.flow)
         if verdict == neighbour_table_full:       # for the moment
             mark_dirty(s, t)
@@ -357,6 +417,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
         if verdict != ok:
             conn_close(s, t, CLOSE_UNREACHABLE)
             return
+        if t.flow.mtu != mtu and t.state >= SYN_RCVD:
+            path_changed(s, t)
     if likely(t.state >= ESTABLISHED):
         done = _flush_open(s, t)
     elif t.state == CLOSED:
@@ -368,10 +430,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
             conn_release(s, t)
             return
         done = False
-    elif t.flags & TF_SEND_SYN:
-        done = send_syn(s, t)
-    elif t.flags & TF_ACK_NOW:
-        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    else:
+        done = _flush_opening(s, t)
     if unlikely(not done or t.flags & TF_STARVED):
         mark_dirty(s, t)
 

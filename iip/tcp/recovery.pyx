@@ -8,7 +8,8 @@ from libc.string cimport memset
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
 from iip.net.output cimport net_confirm
-from iip.tcp.conn cimport mark_dirty, mark_ready
+from iip.tcp.conn cimport conn_route_options, mark_dirty, mark_ready
+from iip.tcp.mtu cimport mtu_black_hole, mtu_probe_arrived, mtu_probe_lost
 from iip.tcp.pacing cimport pacing_by_window
 from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
 from iip.tcp.rate cimport rate_delivered, rate_sample
@@ -18,13 +19,15 @@ from iip.tcp.scoreboard cimport forget_marks, mark_lost, mark_not_lost, mark_uns
 from iip.tcp.tcb cimport *
 from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
-    count, tcp_duplicate_acks, tcp_ecn_reductions, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_rto_expired, tcp_undone)
+    count, tcp_duplicate_acks, tcp_ecn_reductions, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_pmtu_reduced,
+    tcp_rto_expired, tcp_undone)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_lt
 from iip.wire.tcp cimport OPT_SACK, OPT_TS, TH_ECE
 
 cdef enum:
     DUP_THRESH = 3                # RFC 5681 §3.2
+    BLACK_HOLE_TIMEOUTS = 3       # in a row, before segments become smaller
 
 
 # -- episodes: recovery, loss, and taking them back --------------------------------------------------------
@@ -58,6 +61,12 @@ cdef inline void _reduce(Tcb* t, uint32_t window) noexcept nogil:
     t.ssthresh = window
     if not t.cc_mode & CC_MODEL:
         t.cwnd = window
+
+
+cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
+    """Records were marked lost outside of any episode."""
+    if not mtu_probe_lost(s, t):
+        _enter_recovery(s, t)
 
 
 cdef void _leave_recovery(Tcb* t) noexcept nogil:
@@ -260,7 +269,7 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
     if t.flags & TF_SACK:
         lost = (t.sacked or t.flags & (TF_RECOVERY | TF_LOSS)) and rack_detect(s, t)
         if lost and not t.flags & (TF_RECOVERY | TF_LOSS):
-            _enter_recovery(s, t)
+            _lost_some(s, t)
         if t.flags & TF_RECOVERY:
             _proportional(t, info.delivered, advanced and not lost)
         if lost or info.news:
@@ -316,6 +325,8 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
+    if unlikely(t.mtu_probe) and seq_geq(seg.ack, t.mtu_probe_seq + t.mtu_probe):
+        mtu_probe_arrived(s, t)
     _measure(s, t, seg, &info)
     t.backoff = 0
     t.probes = 0
@@ -370,8 +381,8 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     if t.sacked + t.lost + t.mss + rec_space(k) <= out:
         t.sacked += t.mss
     if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
-        _enter_recovery(s, t)
         mark_lost(s, t, t.rtx_head, k)
+        _lost_some(s, t)
     mark_dirty(s, t)
 
 
@@ -408,7 +419,7 @@ cdef void reordering_timeout(Tcp* s, Tcb* t) noexcept nogil:
     t.timer = TM_RTO
     if rack_detect(s, t):
         if not t.flags & (TF_RECOVERY | TF_LOSS):
-            _enter_recovery(s, t)
+            _lost_some(s, t)
         if t.flags & TF_RECOVERY:
             _proportional(t, 0, False)
         mark_dirty(s, t)
@@ -429,6 +440,8 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     cdef Packet* k
     cdef bint renege = i != NIL and pkt(s.pool, i).flags & REC_SACKED
     count(s.counters, tcp_rto_expired)
+    if t.backoff >= BLACK_HOLE_TIMEOUTS:
+        mtu_black_hole(s, t)
     if not t.flags & TF_LOSS or seq_geq(t.snd_una, t.recover):
         if not t.flags & TF_RECOVERY:
             _keep_for_undo(t)
@@ -460,7 +473,7 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     mark_dirty(s, t)
 
 
-cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
+cdef void _mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
     """The path MTU shrank: records larger than the new MSS are sent again in pieces (RFC 1191 §6.4)."""
     cdef uint32_t i = t.rtx_head
     cdef Packet* k
@@ -473,3 +486,12 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
         _bound_sacked(t)
     t.flags |= TF_RTX_NOW
     mark_dirty(s, t)
+
+
+cdef void path_changed(Tcp* s, Tcb* t) noexcept nogil:
+    """The flow was routed anew, over a path of perhaps another MTU."""
+    cdef uint32_t before = t.mss
+    conn_route_options(s, t)
+    if t.mss < before:
+        count(s.counters, tcp_pmtu_reduced)
+        _mark_oversized_lost(s, t)

@@ -4,6 +4,8 @@ from iip.memory.pool cimport NIL, Packet, Pool
 from iip.memory.slab cimport Slab
 from iip.net.state cimport Net
 from iip.net.types cimport Flow
+from iip.tcp.limits cimport RateLimit, TallyEntry
+from iip.wire.rng cimport Rng
 from iip.wire.tcp cimport SackBlock
 
 cdef enum TcpState:
@@ -52,6 +54,37 @@ cdef enum:
     TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
     TF_LOSS_PROBE = 0x80000000u   # tail loss probe to send (RFC 8985 §7)
     TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
+
+cdef enum:
+    # Tcb.fastopen (RFC 7413)
+    FO_WANTED = 0x01              # client: the application wants its data to go with the SYN
+    FO_OPTION = 0x02              # our next SYN, or SYN-ACK, carries the option
+    FO_EXP = 0x04                 # in the experimental form
+    FO_DATA = 0x08                # client: data went with the SYN
+    FO_OPEN = 0x10                # server: data of the SYN was taken; counted in n_fastopen until the handshake is over
+
+cdef enum:
+    # TcpConf.syn_cookies
+    COOKIES_OFF = 0
+    COOKIES_AUTO = 1              # when half-open connections reach a limit
+    COOKIES_ALWAYS = 2
+
+cdef enum:
+    # TcpConf.fastopen
+    FASTOPEN_CLIENT = 1
+    FASTOPEN_SERVER = 2
+
+cdef enum:
+    PORT_COUNTERS = 1024          # RFC 6056 §3.3.4, TABLE_LENGTH
+    # Tcb.modes: what is seldom looked at
+    MD_PAUSED = 0x01              # no payload for the application until it resumes
+    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
+    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
+    MD_SND_FIXED = 0x08           # of its send buffer
+    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
+    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
+    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
+    MD_CORK_DUE = 0x80            # what is corked has waited long enough
 
 cdef enum:
     # Tcb.timer
@@ -142,7 +175,7 @@ cdef struct Tcb:
     uint8_t cc_mode               # CC_*
     uint8_t ecn                   # ECN_*; 0: not negotiated
     uint8_t cwnd_limited          # CWND_*
-    uint8_t ce_count              # marked segments received, as RFC 9768 counts
+    uint8_t fastopen              # FO_*
     uint32_t usage                # most bytes unacknowledged in the window
     uint32_t usage_end            # that ends when this is acknowledged
     uint32_t unsent_head          # slices that have no sequence number on the wire yet
@@ -168,7 +201,6 @@ cdef struct Tcb:
     int64_t wheel_at              # when the wheel looks at this connection next
     int64_t last_rx
     int64_t last_tx
-    int64_t last_data             # when new data left
     uint32_t wheel_next
     uint32_t wheel_prev
     uint32_t wheel_slot
@@ -179,7 +211,8 @@ cdef struct Tcb:
     uint32_t sack_hint            # a record near the latest SACK block, or NIL
     uint32_t fack                 # right edge of the highest SACK block
     uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
-    int64_t rack_xmit             # when it was sent,
+    uint32_t retrans_high         # end of the highest retransmission
+    int64_t rack_xmit             # RACK: when it was sent,
     int64_t rack_rtt              # and its round-trip time
     int64_t min_rtt
     int64_t min_rtt_at
@@ -193,7 +226,6 @@ cdef struct Tcb:
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
-    uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
     uint32_t undo_marker          # snd_una when the episode began
     uint32_t prior_cwnd
@@ -206,6 +238,8 @@ cdef struct Tcb:
     uint32_t ooo_tail
     uint32_t n_ooo
     uint32_t ooo_recent           # sequence number of the latest arrival: its block is reported first
+    uint32_t ooo_next             # connections with a gap, the oldest gap first
+    uint32_t ooo_prev
     uint32_t iss
     uint32_t irs
     uint16_t peer_mss
@@ -220,15 +254,56 @@ cdef struct Tcb:
     int64_t ts_recent_at
     int64_t challenge_at          # RFC 5961 §7: when the last challenge ACK left
     int64_t stalled_since         # first transmission of what is still unacknowledged
+    int64_t persist_since         # the peer's window is closed since then
     uint64_t bytes_acked
     uint64_t bytes_received
     uint32_t n_retransmits
     uint32_t fin_seq
+    # what the receiver knows and decides
+    int64_t data_rx_at            # when payload came last, in order
+    int64_t ato                   # how long an ACK may wait
+    int64_t ato_calm              # gaps between arrivals up to this change nothing
+    int64_t rcv_rtt               # round trip as the receiver sees it, 0: unknown
+    int64_t rcv_rtt_at            # when the measurement began that ends at sequence number
+    uint32_t rcv_rtt_seq
+    uint32_t rcv_mss              # the largest segment that came, bytes of payload
+    int64_t tune_at               # buffer tuning: since when bytes are counted,
+    uint32_t tune_seq             # and from which
+    uint32_t tune_space           # bytes of the best round trip so far
+    # probing of the path MTU (RFC 4821), in payload bytes of a full segment
+    int64_t mtu_at                # when the search began
+    uint32_t mtu_low              # arrives
+    uint32_t mtu_high             # does not arrive, or is not possible: one less
+    uint32_t mtu_probe            # size of the probe that is out, 0: none
+    uint32_t mtu_probe_seq        # and where it begins
+    # what the application set for this connection
+    uint32_t modes                # MD_*
+    uint32_t lowat                # tcp_acked only while less is unsent; 0: always
+    int64_t t_misc                # deadline: cork, linger
+    int64_t cork_at               # when what is corked has to leave
+    int64_t linger
+    int64_t linger_at
+    int64_t keep_idle
+    int64_t keep_interval
+    int64_t user_timeout
+    uint16_t max_seg              # 0: from the path and the peer
+    uint8_t keep_probes
+    # statistics
+    uint32_t segs_in
+    uint32_t segs_out
+    uint32_t data_segs_in
+    uint32_t data_segs_out
+    uint32_t n_dsack
+    uint32_t n_ooo_in
+    uint32_t cork_seq             # the corked segment begins there
+    uint64_t bytes_retrans
+    int64_t data_tx_at
+    int64_t ack_rx_at
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
-    uint64_t cc_state[26]         # the algorithm's
+    uint64_t cc_state[20]         # the algorithm's
     # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
     uint32_t delivered            # bytes that arrived, ever,
     uint32_t lost_total           # and that were thought lost
@@ -241,9 +316,8 @@ cdef struct Tcb:
     uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
     uint64_t max_pacing_rate      # 0: no limit
     int64_t pace_at               # when what was sent so far will have been paid for
-    int64_t pace_burst            # ns that sending may be ahead of it
+    uint32_t pace_burst           # ns that sending may be ahead of it
     uint32_t ecn_end              # congestion marks count again when this is acknowledged
-    uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
 
 
 cdef struct AckInfo:
@@ -306,14 +380,31 @@ cdef struct TcpConf:
     int64_t keepalive
     int64_t keepalive_interval
     int64_t user_timeout
+    int64_t persist_timeout
     uint32_t keepalive_probes
     uint32_t syn_retries
     uint32_t synack_retries
     uint32_t retries
     uint32_t send_buffer
+    uint32_t send_buffer_max      # autotuning: the largest, else the same
     uint32_t receive_buffer
+    uint32_t receive_buffer_max
+    uint32_t lowat
+    uint32_t quick_acks
+    uint32_t mtu_base
+    int mtu_probing               # 0 off, 1 after a black hole, 2 always
+    int64_t mtu_interval
+    int64_t delayed_ack_max
     uint32_t max_ooo
     uint32_t max_half_open
+    uint32_t half_open_per_port   # 0: no limit
+    uint32_t half_open_per_peer
+    uint32_t connections_per_peer
+    uint32_t rst_rate             # per second
+    uint32_t challenge_rate
+    uint32_t fastopen_pending
+    int syn_cookies               # COOKIES_*
+    int fastopen                  # FASTOPEN_*
     uint32_t mss
     uint32_t initial_window
     uint32_t copy_threshold
@@ -326,11 +417,12 @@ cdef struct TcpConf:
     bint pacing
     uint8_t ecn                   # ECN_OFF...
     uint64_t max_pacing_rate
+    bint strict_timestamps
     const CongestionOps* cc
 
 
 cdef enum:
-    TCB_STRIDE = 896              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    TCB_STRIDE = 1024             # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8
@@ -351,6 +443,19 @@ cdef struct DemuxEntry:
     uint32_t id
 
 
+cdef struct FastOpenEntry:
+    # what a client keeps of a server (RFC 7413 §4.1.3)
+    uint64_t hi                   # its address
+    uint64_t lo
+    int64_t used_at               # 0: free
+    int64_t blocked_until         # SYNs with data got lost
+    uint16_t mss                  # the server's
+    uint8_t n                     # bytes of the cookie
+    uint8_t exp                   # it speaks the experimental form
+    uint8_t failures
+    uint8_t cookie[16]
+
+
 cdef struct Tcp:
     Net* net
     Pool* pool
@@ -364,7 +469,20 @@ cdef struct Tcp:
     uint64_t isn_key[2]
     uint64_t ts_key[2]
     uint64_t port_key[2]
-    uint32_t port_counter
+    uint32_t port_counters[1024]  # PORT_COUNTERS
+    uint64_t cookie_key[2]
+    uint64_t fastopen_key[2]
+    Rng rng
+    RateLimit rsts                # RSTs to nobody's segments
+    RateLimit challenges
+    TallyEntry* tally             # connections by peer and by port; NULL: no limit asks for it
+    uint32_t tally_mask
+    int64_t cookies_until         # SYN cookies that were sent may be answered until then
+    FastOpenEntry* fastopen_cache  # NULL: no client
+    uint32_t fastopen_mask
+    uint32_t n_fastopen           # connections whose SYN brought data, in SYN-RECEIVED
+    uint32_t n_fastopen_reset     # of these, those that a RST ended lately (RFC 7413 §5.1)
+    int64_t fastopen_reset_at
     uint64_t listening[1024]      # bitmap of ports; port 0: every port
     uint32_t dirty_head
     uint32_t dirty_tail
@@ -374,6 +492,10 @@ cdef struct Tcp:
     uint32_t tw_tail
     uint32_t n_half_open
     uint32_t n_time_wait
+    uint32_t ooo_head             # connections with out-of-order segments, the oldest gap first
+    uint32_t ooo_tail
+    uint32_t n_ooo                # segments that they hold,
+    uint32_t max_ooo              # and their limit, so that gaps cannot take the pool
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
     int64_t next_timer            # no entry of the wheel is due before

@@ -6,33 +6,42 @@ from iip.memory.pool cimport (
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
-from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty
+from iip.tcp.conn cimport conn_begin, conn_close, conn_drop_out_of_order, conn_new, mark_dirty
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_consumed, tuning_send
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
 from iip.wire.bytes cimport unlikely
-from iip.wire.rng cimport siphash_words
+from iip.wire.rng cimport rng_below, siphash_words
 from iip.wire.seq cimport seq_diff
+
+cdef enum:
+    PORT_STEP = 8                 # local ports left out at random between two connections, at most
 
 
 # -- opening -----------------------------------------------------------------------------------------------
 
 cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16_t rport) noexcept nogil:
-    """RFC 6056 §3.3.3, the simple hash-based algorithm: no sequence across destinations. 0: none is free."""
+    """RFC 6056 §3.3.4, the double-hash algorithm, with steps of a random size: who sees our ports to him learns nothing
+    about those to others, nor how many there are. 0: none is free."""
     cdef uint64_t words[5]
+    cdef uint64_t hashed
     cdef uint32_t count_ = s.conf.port_high - s.conf.port_low + 1, offset, i
+    cdef uint32_t* counter
     cdef uint16_t port
     words[0] = local.hi
     words[1] = local.lo
     words[2] = remote.hi
     words[3] = remote.lo
     words[4] = rport
-    offset = <uint32_t>siphash_words(words, 5, s.port_key[0], s.port_key[1]) + s.port_counter
+    hashed = siphash_words(words, 5, s.port_key[0], s.port_key[1])
+    counter = &s.port_counters[hashed >> 54]
+    offset = (<uint32_t>hashed + counter[0]) % count_
     for i in range(count_):
-        s.port_counter += 1
         port = <uint16_t>(s.conf.port_low + (offset + i) % count_)
         if demux_lookup(s, local, remote, port, rport) == NULL:
+            counter[0] += i + 1 + rng_below(&s.rng, PORT_STEP)
             return port
     return 0
 
@@ -73,17 +82,27 @@ cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lpor
     return t
 
 
+cdef void user_fastopen(Tcp* s, Tcb* t) noexcept nogil:
+    """What is queued before the SYN leaves may go with it (RFC 7413): the server may see it twice."""
+    if t.state == SYN_SENT and t.flags & TF_SEND_SYN and s.conf.fastopen & FASTOPEN_CLIENT:
+        t.fastopen |= FO_WANTED
+
+
 cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
-    """The application has seen the SYN: answer with SYN and ACK, or with RST."""
-    if t.state != SYN_RCVD:
-        return
+    """The application has seen the SYN: answer with SYN and ACK, or with RST. The peer of a SYN cookie has had its
+    SYN-ACK."""
     if accepted:
-        t.flags |= TF_ASKED | TF_SEND_SYN
+        t.flags |= TF_ASKED
+        if t.state == SYN_RCVD:
+            t.flags |= TF_SEND_SYN
+            if t.fastopen & FO_OPEN:
+                conn_begin(s, t)
         mark_dirty(s, t)
     else:
         count(s.counters, tcp_not_accepted)
         t.flags |= TF_SEND_RST
-        t.snd_nxt = 0             # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
+        if t.state == SYN_RCVD:
+            t.snd_nxt = 0         # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
         conn_close(s, t, CLOSE_REJECTED)
 
 
@@ -93,12 +112,31 @@ cdef inline uint32_t _queued(Tcb* t) noexcept nogil:
     return t.unsent + (t.snd_nxt - t.snd_una)
 
 
-cdef uint32_t user_send_room(Tcb* t) noexcept nogil:
-    """Bytes that `send` takes at the moment."""
+cdef inline uint32_t _room(Tcb* t) noexcept nogil:
     cdef uint32_t queued = _queued(t)
+    return t.snd_buf - queued if queued < t.snd_buf else 0
+
+
+cdef uint32_t user_send_room(Tcp* s, Tcb* t) noexcept nogil:
+    """Bytes that `send` takes at the moment."""
+    cdef uint32_t room
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return 0
-    return t.snd_buf - queued if queued < t.snd_buf else 0
+    tuning_send(s, t)
+    room = _room(t)
+    if unlikely(t.lowat):         # a segment more than may wait unsent, so that it is worth the call
+        room = min(room, max(t.lowat - t.unsent, t.mss) if t.unsent < t.lowat else 0)
+    return room
+
+
+cdef uint32_t _scarce(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """Bytes of `n` that are taken when there is no room for all, or not in any case."""
+    cdef uint32_t room = user_send_room(s, t)
+    if n <= room:
+        return n
+    if t.lowat:
+        t.modes |= MD_HELD        # the output phase says when there is room
+    return room
 
 
 cdef inline void _append_unsent(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
@@ -137,12 +175,12 @@ cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil:
 cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept nogil:
     """SEND by copy: next to the room for headers, a segment's worth in each packet. Returns the bytes taken,
     which the send buffer and the pool bound; -1 when sending is over."""
-    cdef uint32_t room, done, take, i, fill
+    cdef uint32_t done, take, i, fill
     cdef Packet* k
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return -1
-    room = user_send_room(t)
-    n = min(n, room)
+    if unlikely(n > _room(t) or t.lowat):
+        n = _scarce(s, t, n)
     fill = min(t.mss, s.pool.cell_size - s.pool.headroom)
     done = _fill_tail(s, t, data, n, fill)
     while done < n:
@@ -168,7 +206,8 @@ cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint
     cdef uint32_t i
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return -1
-    n = min(n, user_send_room(t))
+    if unlikely(n > _room(t) or t.lowat):
+        n = _scarce(s, t, n)
     if n == 0:
         return 0
     i = NIL if unlikely(pool_views_low(s.pool, 1)) else pkt_slice(s.pool, owner, off, n)
@@ -189,6 +228,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     cdef int32_t offered
     cdef uint32_t room
     t.rcv_buffered -= min(n, t.rcv_buffered)
+    tuning_consumed(s, t)
     if t.state != ESTABLISHED and t.state != FIN_WAIT_1 and t.state != FIN_WAIT_2:
         return
     offered = seq_diff(t.rcv_adv, t.rcv_nxt)
@@ -210,9 +250,22 @@ cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil:
     mark_dirty(s, t)
 
 
+cdef bint _linger(Tcp* s, Tcb* t) noexcept nogil:
+    """The time that a close may take begins. False: it has none, the connection is aborted."""
+    if t.linger == 0:
+        user_abort(s, t)
+        return False
+    t.linger_at = s.now + t.linger
+    t.t_misc = min(t.t_misc, t.linger_at)
+    wheel_update(s, t, t.t_misc)
+    return True
+
+
 cdef void user_close(Tcp* s, Tcb* t) noexcept nogil:
     """CLOSE: FIN after what is queued, and no more payload for the application."""
     if t.state == CLOSED or t.state == TIME_WAIT or t.flags & TF_ORPHAN:
+        return
+    if unlikely(t.modes & MD_LINGER) and not _linger(s, t):
         return
     t.flags |= TF_ORPHAN
     if t.state == SYN_SENT:
@@ -233,14 +286,3 @@ cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil:
     if t.state != TIME_WAIT and t.state != SYN_SENT:
         t.flags |= TF_SEND_RST
     conn_close(s, t, CLOSE_ABORTED)
-
-
-cdef void user_keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil:
-    """Probe the peer of an idle connection (RFC 9293 §3.8.4), or do not."""
-    if not on:
-        t.flags &= ~<uint32_t>TF_KEEPALIVE
-        return
-    t.flags |= TF_KEEPALIVE
-    if t.state >= ESTABLISHED and t.state != TIME_WAIT and s.conf.keepalive:
-        t.t_idle = max(t.last_rx + s.conf.keepalive, s.now)
-        wheel_update(s, t, t.t_idle)

@@ -71,7 +71,7 @@ class Recorder:
 class Wire:
     """An engine behind a `Tunnel`, its clock, and the segments that left it and nobody has looked at yet.
 
-    `settings` go to `iip.Config`; ACKs are not delayed unless they say so. `finish` checks that nothing
+    `settings` go to `iip.Config`; ACKs are not delayed, nor buffers tuned, unless they say so. `finish` checks that nothing
     unexpected left and that closing the engine gives every packet back.
     """
 
@@ -81,7 +81,8 @@ class Wire:
         self.now = start
         self.handler = handler or Recorder()
         settings = {"addresses": ("10.0.0.1/24", "fd00::1/64"), "pool_packets": 1024, "max_connections": 64,
-                    "delayed_ack": 0, **settings}
+                    "delayed_ack": 0, "quick_acks": 0, "autotune": False, "send_buffer": 1 << 20,
+                    "receive_buffer": 1 << 20, **settings}
         self.driver = Tunnel(mtu=settings.get("mtu", 1500))
         self.engine = iip.Engine(iip.Config(medium="ip", **settings), self.handler, self.driver, seed=7)
         self.sent = deque()
