@@ -113,16 +113,14 @@ cdef void _advance_max_bw(Bbr* b) noexcept nogil:
 
 
 cdef void _adapt_lower_bounds(Tcb* t, Bbr* b) noexcept nogil:
-    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room. What arrived is put against what
-    was sent, which is less than the bound by the pacing margin: else that alone would lower it with every round."""
-    cdef uint32_t latest = <uint32_t>(<uint64_t>b.bw_latest * 100 // (100 - PACING_MARGIN))
+    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room."""
     if not b.loss_in_round or b.state in (STARTUP, PROBE_BW_REFILL, PROBE_BW_UP):
         return
     if b.bw_shortterm == 0:
         b.bw_shortterm = b.max_bw
     if b.inflight_shortterm == INFINITE:
         b.inflight_shortterm = t.cwnd
-    b.bw_shortterm = max(min(latest, b.bw_shortterm), <uint32_t>(<uint64_t>b.bw_shortterm * BETA // 100))
+    b.bw_shortterm = max(b.bw_latest, <uint32_t>(<uint64_t>b.bw_shortterm * BETA // 100))
     b.inflight_shortterm = max(b.inflight_latest, <uint32_t>(<uint64_t>b.inflight_shortterm * BETA // 100))
 
 

@@ -1,5 +1,5 @@
 """What is known about one connection: see info.pxd."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rate cimport rate_start
 from iip.tcp.tcb cimport *
@@ -69,7 +69,7 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
         "snd_ssthresh": INFINITE_SSTHRESH if t.ssthresh >= INFINITE_SSTHRESH else max(1, t.ssthresh // mss),
         "snd_cwnd": t.cwnd // mss if t.cwnd else s.conf.initial_window,
         "advmss": min(t.flow.mtu - headers, s.conf.mss) if s.conf.mss else t.flow.mtu - headers, "reordering": 3,
-        "delivery_rate": t.rate_bytes * 1000000000 // t.rate_interval if t.rate_interval else 0,
+        "delivery_rate": <uint64_t>t.rate_bytes * 1000000000 // <uint64_t>t.rate_interval if t.rate_interval else 0,
         "delivery_rate_app_limited": bool(t.app_limited),
         "pacing_rate": t.pacing_rate if t.cc_mode & CC_PACED else 0, "max_pacing_rate": t.max_pacing_rate,
         "min_rtt": t.min_rtt // 1000, "rcv_space": t.rcv_buf, "total_retrans": t.n_retransmits, "bytes_acked": t.bytes_acked,

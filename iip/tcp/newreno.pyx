@@ -1,5 +1,5 @@
 """NewReno: see newreno.pxd. cc_state[0]: bytes acknowledged towards the next segment of the window."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from iip.tcp.window cimport MAX_CWND, in_slow_start, slow_start, window_is_used
 from iip.wire.bytes cimport likely
 

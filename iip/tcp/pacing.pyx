@@ -19,7 +19,8 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
-    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause earns nothing."""
+    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause
+    earns nothing."""
     if s.now - t.pace_at > t.pace_burst:
         t.pace_at = s.now
     if t.pacing_rate:
