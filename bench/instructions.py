@@ -2,64 +2,46 @@
 
     python -m bench.instructions              # every case
     python -m bench.instructions pingpong-32  # some
+    python -m bench.instructions --functions 30 cycle-32    # and in which functions they are
 
 Each case runs twice under valgrind, with a different number of operations; the difference divided by the
 difference is the cost of one, start-up excluded. Both engines together, memory link, one pool.
 """
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
 
-import iip
-from iip.apps.bench import BulkSink, BulkSource, PingPongClient, PingPongServer
-from iip.drivers import MemoryLink
-from iip.runtime.pair import run_rounds
-
-A, B = "10.0.0.1", "10.0.0.2"
+from bench import worlds
 
 
-def pair(client, server, *, connections, version=4, **link):
-    """Two engines on a memory link, their link, and the address of the second."""
-    a, b = (A, B) if version == 4 else ("fd00::1", "fd00::2")
-    bits = 24 if version == 4 else 64
-    pool = iip.PacketPool(max(8192, 4 * connections))
-    wire = MemoryLink(capacity=1 << 16, **link)
-    settings = {"max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256}
-    left = iip.Engine(iip.Config(addresses=[f"{a}/{bits}"], **settings), client, wire.a, pool, seed=1)
-    right = iip.Engine(iip.Config(addresses=[f"{b}/{bits}"], **settings), server, wire.b, pool, seed=2)
-    right.tcp_listen(7)
-    return left, right, wire, b
-
-
-def pingpong(rounds, *, connections=32, size=1, idle=0, **options):
+def pingpong(rounds, **options):
     """Transactions: a request and its answer on every connection in every round."""
-    client, server = PingPongClient(size, connections), PingPongServer()
-    a, b, _wire, peer = pair(client, server, connections=connections + idle, **options)
-    client.running = True
-    now = 0
-    for i in range(connections):
-        a.tcp_connect(peer, 7)
-        if i % 256 == 255:
-            now = run_rounds(a, b, 4, now)
-    now = run_rounds(a, b, 20, now)
+    pair, client = worlds.pingpong(**options)
     done = client.transactions
-    run_rounds(a, b, rounds, now)
+    pair.run(rounds)
     return client.transactions - done
 
 
-def bulk(rounds, *, copy=False, **options):
+def cycle(rounds, **options):
+    """Connections from SYN to the last ACK, with one exchange of a byte."""
+    pair, client = worlds.cycle(**options)
+    done = client.cycles
+    pair.run(rounds)
+    return client.cycles - done
+
+
+def bulk(rounds, **options):
     """Segments: one connection, as fast as the windows allow."""
-    pattern = bytes(range(256)) * 4096
-    source, sink = BulkSource(pattern), BulkSink(pattern, False)
-    a, b, _wire, peer = pair(source, sink, connections=1, **options)
-    source.lend(a)
-    a.tcp_connect(peer, 7)
-    now = run_rounds(a, b, 2000)
-    before = a.stats()["tcp_out_data"]
-    run_rounds(a, b, rounds, now)
-    return a.stats()["tcp_out_data"] - before
+    pair, _sink = worlds.bulk(**options)
+    done = pair.a.stats()["tcp_out_data"]
+    pair.run(rounds)
+    return pair.a.stats()["tcp_out_data"] - done
 
 
 CASES = {
@@ -68,7 +50,12 @@ CASES = {
     "pingpong-32-ipv6": (pingpong, {"version": 6}, 1000),
     "pingpong-32-software-checksum": (pingpong, {"checksum_offload": False}, 1000),
     "pingpong-32-ethernet": (pingpong, {"medium": "ethernet"}, 1000),
+    "pingpong-32-python": (pingpong, {"handler": "python"}, 500),
+    "pingpong-32-batch": (pingpong, {"handler": "batch"}, 500),
     "pingpong-1000": (pingpong, {"connections": 1000}, 40),
+    "pingpong-1000-batch": (pingpong, {"handler": "batch", "connections": 1000}, 40),
+    "cycle-32": (cycle, {}, 1000),
+    "cycle-32-ethernet": (cycle, {"medium": "ethernet"}, 1000),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),
 }
@@ -79,22 +66,38 @@ def child(name, times):
     print(function(rounds * times, **options))
 
 
-def count(name, times):
-    """(operations, instructions) of a case run `times` as long."""
-    out = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", "bench.instructions",
-         "--child", name, str(times)], capture_output=True, text=True, check=True)
-    return int(out.stdout), int(re.search(r"Collected : (\d+)", out.stderr).group(1))
+def count(name, times, module="bench.instructions"):
+    """(operations, instructions, the same by function) of a case of a module, run `times` as long."""
+    with tempfile.NamedTemporaryFile(suffix=".callgrind") as out:
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", sys.executable, "-m", module,
+             "--child", name, str(times)], capture_output=True, text=True, check=True,
+            cwd=Path(__file__).parent.parent)
+        listing = subprocess.run(["callgrind_annotate", "--threshold=100", out.name], capture_output=True, text=True,
+                                 check=True).stdout
+    functions = Counter()
+    for number, name_ in re.findall(r"^\s*([\d,]+) \([^)]*\)\s+\S*?:(\S+)", listing, re.MULTILINE):
+        functions[name_] += int(number.replace(",", ""))
+    return int(done.stdout), int(re.search(r"Collected : (\d+)", done.stderr).group(1)), functions
 
 
-def main(arguments):
-    if arguments[:1] == ["--child"]:
-        child(arguments[1], int(arguments[2]))
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
+    parser.add_argument("--functions", type=int, default=0, metavar="N", help="show the N costliest functions")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child[0], int(options.child[1]))
         return
-    for name in arguments or CASES:
-        (n1, i1), (n2, i2) = count(name, 1), count(name, 2)
+    if wrong := [name for name in options.cases if name not in CASES]:
+        parser.error(f"no such case: {', '.join(wrong)}; there are {', '.join(CASES)}")
+    for name in options.cases or CASES:
+        (n1, i1, f1), (n2, i2, f2) = count(name, 1), count(name, 2)
         print(f"{name:32} {(i2 - i1) / (n2 - n1):9.1f} instructions per operation ({n2 - n1} operations)", flush=True)
+        for function, n in (f2 - f1).most_common(options.functions):
+            print(f"    {n / (n2 - n1):9.1f} {function}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

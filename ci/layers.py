@@ -20,8 +20,8 @@ LAYERS = [
     ["iip.net", "iip.drivers.base"],    # what a driver has to offer is what the engine asks for
     ["iip.tcp"],
     ["iip.engine"],
-    ["iip.address", "iip.config", "iip.connection", "iip.control", "iip.events",
-     "iip.facade", "iip.handler", "iip.info", "iip.payload", "iip.stats"],
+    ["iip.address", "iip.batch", "iip.config", "iip.connection", "iip.control", "iip.events", "iip.facade", "iip.handler",
+     "iip.info", "iip.payload", "iip.stats"],
     ["iip.drivers"],
     ["iip.runtime", "iip.apps", "iip.aio", "iip.socket"],
     ["iip.sim", "iip.script"],

@@ -3,6 +3,7 @@ from iip._build import require_compiled
 
 require_compiled()
 
+from iip.batch import Batch, Event  # noqa: E402
 from iip.config import Config  # noqa: E402
 from iip.connection import Connection, Reason, State  # noqa: E402
 from iip.control import CongestionControl  # noqa: E402
@@ -17,7 +18,7 @@ from iip.stats import Stats  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "AckSample", "ArpReply", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection", "ConnectionGone",
-    "Datagram", "DriverError", "Engine", "Exhausted", "Handler", "IcmpError", "IcmpReply", "IipError", "PacketPool",
-    "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo",
+    "AckSample", "ArpReply", "Batch", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection",
+    "ConnectionGone", "Datagram", "DriverError", "Engine", "Event", "Exhausted", "Handler", "IcmpError", "IcmpReply",
+    "IipError", "PacketPool", "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo",
 ]

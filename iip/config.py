@@ -203,14 +203,14 @@ class Config:
             raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")
         if self.mss and not 64 <= self.mss <= self.mtu - 40:
             raise ConfigError(f"mss={self.mss}: must be 0 or from 64 to mtu - 40 = {self.mtu - 40}")
-        if self.ecn not in ("off", "passive", "on"):
-            raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
         if self.syn_cookies not in ("off", "auto", "always"):
             raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
         if self.fastopen not in ("off", "client", "server", "both"):
             raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
         if self.mtu_probing not in ("off", "blackhole", "always"):
             raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
+        if self.ecn not in ("off", "passive", "on"):
+            raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

@@ -1,6 +1,7 @@
 """The connection object of Python applications: a handle that is checked at every use."""
 from enum import IntEnum
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -9,6 +10,7 @@ from iip.control cimport congestion_get, congestion_set
 from iip.memory.pool cimport pkt_free, pool_views_low
 from iip.tcp.tcb cimport *
 from iip.tcp.info cimport tcp_info
+from iip.tcp.conn cimport mark_dirty
 from iip.tcp.options cimport *
 from iip.tcp.pacing cimport pacing_limit
 from iip.tcp.user cimport (
@@ -48,6 +50,7 @@ class Reason(IntEnum):
     NO_MEMORY = 7
 
 
+@cython.binding(False)            # plain method descriptors, which the interpreter calls faster
 cdef class Connection:
     """A TCP connection. Made by the engine; `context` is the application's, for whatever it likes.
 
@@ -366,6 +369,7 @@ cdef class Connection:
         if rate < 0:
             raise ValueError(f"max_pacing_rate={rate!r}: must be bytes per second, or 0 for no limit")
         pacing_limit(self.engine.tcp, self.tcb(), rate)
+        mark_dirty(self.engine.tcp, self.tcb())
 
     def info(self):
         """`iip.TcpInfo`: the state in the names and units of Linux's tcp_info."""

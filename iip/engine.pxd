@@ -49,6 +49,7 @@ cdef class NativeHandler:
     cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil
     cdef void udp_payload(self, Engine engine, const Datagram* datagram) noexcept nogil
     cdef void net_event(self, Engine engine, NetEvent* event) noexcept nogil
+    cdef void deliver(self, Engine engine) noexcept nogil
 
 
 cdef class Engine:
@@ -80,6 +81,7 @@ cdef class Engine:
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
+    cdef void deliver(self) noexcept nogil
     cdef void fastopen(self, uint64_t conn) noexcept nogil
     cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil
     cdef int64_t option(self, uint64_t conn, int option) noexcept nogil

@@ -69,6 +69,11 @@ cdef class NativeHandler:
     cdef void net_event(self, Engine engine, NetEvent* event) noexcept nogil:
         """Anything else from the network layer: ICMP replies and errors, ARP replies, address conflicts."""
 
+    cdef void deliver(self, Engine engine) noexcept nogil:
+        """The deliver phase of a run in which something happened. Whoever overrides this calls `engine.deliver()` once,
+        which makes all the calls above, and may do something before and after."""
+        engine.deliver()
+
 
 @cython.no_gc_clear               # giving the packets back takes the pool and the driver
 cdef class Engine:
@@ -168,10 +173,24 @@ cdef class Engine:
             self.late = 0
         else:                     # what is still in the driver may be the answer a timer is waiting for
             self.late += 1
-        _deliver_phase(self)
+        if likely(self.tcp.ready_head != NIL or self.net.n_events):
+            self.native.deliver(self)
         tcp_flush(self.tcp)
         _transmit_phase(self, now)
         return _next_deadline(self, now, received)
+
+    cdef void deliver(self) noexcept nogil:
+        """All callbacks of this run: for `NativeHandler.deliver` alone."""
+        cdef Tcb* t
+        while self.tcp.ready_head != NIL:
+            t = tcb(self.tcp, self.tcp.ready_head)
+            self.tcp.ready_head = t.ready_next
+            if self.tcp.ready_head == NIL:
+                self.tcp.ready_tail = NIL
+            t.flags &= ~<uint32_t>TF_READY
+            _deliver(self, t)
+        if unlikely(self.net.n_events != 0):
+            _deliver_net_events(self)
 
     # -- the application's calls ---------------------------------------------------------------------------
 
@@ -429,20 +448,6 @@ cdef void _deliver_net_events(Engine self) noexcept nogil:
     if self.net.n_events > n:     # callbacks caused more: the next run delivers them
         memmove(self.net.events, &self.net.events[n], (self.net.n_events - n) * sizeof(NetEvent))
     self.net.n_events -= n
-
-
-cdef void _deliver_phase(Engine self) noexcept nogil:
-    cdef Tcp* s = self.tcp
-    cdef Tcb* t
-    while s.ready_head != NIL:
-        t = tcb(s, s.ready_head)
-        s.ready_head = t.ready_next
-        if s.ready_head == NIL:
-            s.ready_tail = NIL
-        t.flags &= ~<uint32_t>TF_READY
-        _deliver(self, t)
-    if unlikely(self.net.n_events != 0):
-        _deliver_net_events(self)
 
 
 # -- phase 5: return ---------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.string cimport memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from iip.address cimport addr_parse
+from iip.batch cimport BatchHandler
 from iip.connection cimport Connection, connection_new
 from iip.engine cimport Engine as CoreEngine, NativeHandler
-from iip.handler cimport PythonHandler
+from iip.handler cimport PythonHandler, bound
 from iip.memory.slab cimport slab_in_use, slab_live
 from iip.net.address cimport net_join, net_leave
 from iip.net.icmp cimport net_ping
@@ -20,7 +21,9 @@ from iip.tcp.tcb cimport CLOSED, TIME_WAIT, Tcb, tcb
 from iip.tcp.user cimport OPEN_IN_USE, OPEN_NO_PORT, OPEN_NO_ROUTE, user_abort
 from iip.verdict cimport count, ip_no_route, ip_too_big, ok
 
-from iip.errors import ConfigError, Exhausted, IipError
+import numpy as np
+
+from iip.errors import ConfigError, ConnectionGone, Exhausted, IipError
 from iip.stats import NAMES, Stats
 from iip.verdict import Verdict
 
@@ -51,7 +54,9 @@ cdef class Engine(CoreEngine):
     cdef readonly object handler
 
     def __init__(self, config, handler, driver, pool=None, seed=None):
-        native = handler if isinstance(handler, NativeHandler) else PythonHandler(handler)
+        native = handler
+        if not isinstance(handler, NativeHandler):
+            native = (PythonHandler if bound(handler, "tcp_events") is None else BatchHandler)(handler)
         CoreEngine.__init__(self, config, native, driver, pool, seed)
         self.handler = handler
 
@@ -171,6 +176,108 @@ cdef class Engine(CoreEngine):
         config = self.config.replace(**changes)
         tcp_configure(&self.tcp.conf, config)
         self.config = config
+
+    # -- many connections in one call, by handle ---------------------------------------------------------------
+
+    def connect_many(self, address, port, n, *, source=None):
+        """Open `n` connections. Returns their handles, an array of uint64: fewer when ports or slots run out, which
+        raises if there is none at all."""
+        cdef Addr remote, local
+        cdef uint16_t to = _port(port, "port", 1)
+        cdef int error = 0
+        cdef Py_ssize_t i, wanted = n
+        self._open()
+        memset(&local, 0, sizeof(Addr))
+        addr_parse(address, &remote, "address")
+        if source is not None:
+            addr_parse(source, &local, "source")
+        out = np.empty(wanted, np.uint64)
+        cdef uint64_t[::1] handles = out
+        for i in range(wanted):
+            handles[i] = self.connect(&remote, to, &local, 0, &error)
+            if handles[i] == 0:
+                if i == 0:
+                    raise _open_error(error, address, port, source, 0)
+                return out[:i].copy()
+        return out
+
+    def connection(self, handle):
+        """The `Connection` of a handle."""
+        cdef Tcb* t = NULL if self.closed else self.lookup(handle)
+        if t == NULL:
+            raise ConnectionGone("the connection is closed, or its handle is of another engine")
+        return <Connection>t.object if t.object != NULL else connection_new(self, handle)
+
+    def send_many(self, conns, data):
+        """Queue data on many connections. data: one buffer, of which each gets all, or a list with a buffer for each.
+        How many bytes each took, an array of int64: -1 when the connection is gone or was shut down. As with
+        `Connection.send`, long `bytes` for all are referenced and everything else is copied."""
+        cdef const uint64_t[:] handles = conns
+        cdef Py_buffer view
+        cdef Py_ssize_t i, n = handles.shape[0]
+        self._open()
+        out = np.empty(n, np.int64)
+        cdef int64_t[::1] taken = out
+        if isinstance(data, (list, tuple)):
+            if len(data) != n:
+                raise ValueError(f"data: {len(data)} buffers for {n} connections")
+            for i in range(n):
+                PyObject_GetBuffer(data[i], &view, PyBUF_SIMPLE)
+                taken[i] = self.send(handles[i], <const uint8_t*>view.buf, <uint32_t>min(view.len, 0x7FFFFFFF))
+                PyBuffer_Release(&view)
+            return out
+        if type(data) is bytes and len(data) > self.tcp.conf.copy_threshold and n:
+            lent = self.pool.lend(data)
+            if lent is not None:
+                for i in range(n):
+                    taken[i] = self.send_packet(handles[i], lent, 0, <uint32_t>min(len(data), 0x7FFFFFFF))
+                self.pool.free(lent)
+                return out
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        for i in range(n):
+            taken[i] = self.send(handles[i], <const uint8_t*>view.buf, <uint32_t>min(view.len, 0x7FFFFFFF))
+        PyBuffer_Release(&view)
+        return out
+
+    def consume_many(self, conns, n):
+        """Received bytes of many connections are dealt with: `n` of each, or an array with a number for each."""
+        cdef const uint64_t[:] handles = conns
+        cdef const uint32_t[:] numbers
+        cdef Py_ssize_t i
+        self._open()
+        if isinstance(n, int):
+            numbers = np.full(handles.shape[0], n, np.uint32)
+        else:
+            numbers = np.ascontiguousarray(n, np.uint32)
+        if numbers.shape[0] != handles.shape[0]:
+            raise ValueError(f"n: {numbers.shape[0]} numbers for {handles.shape[0]} connections")
+        for i in range(handles.shape[0]):
+            self.consume(handles[i], numbers[i])
+
+    def close_many(self, conns, *, abort=False):
+        """`Connection.close` for many connections, or with `abort` their `abort`. Those that are gone do not matter."""
+        cdef const uint64_t[:] handles = conns
+        cdef Py_ssize_t i
+        self._open()
+        for i in range(handles.shape[0]):
+            if abort:
+                self.abort(handles[i])
+            else:
+                self.close_connection(handles[i])
+
+    def set_users(self, conns, values):
+        """Give each connection a number of the application's own (int64, 0 at first), which its events carry."""
+        cdef const uint64_t[:] handles = conns
+        cdef const int64_t[:] numbers = np.ascontiguousarray(values, np.int64)
+        cdef uint64_t* word
+        cdef Py_ssize_t i
+        self._open()
+        if numbers.shape[0] != handles.shape[0]:
+            raise ValueError(f"values: {numbers.shape[0]} numbers for {handles.shape[0]} connections")
+        for i in range(handles.shape[0]):
+            word = self.user(handles[i])
+            if word != NULL:
+                word[0] = <uint64_t>numbers[i]
 
     @property
     def n_connections(self):

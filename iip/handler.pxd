@@ -1,8 +1,10 @@
 """Handlers written in Python."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from iip.connection cimport Connection
-from iip.engine cimport Datagram as CDatagram, Engine, NativeHandler, SynInfo
-from iip.net.state cimport NetEvent
+from iip.engine cimport Engine, NativeHandler
+from iip.payload cimport Payload
+
+cdef object bound(object user, str name)
 
 
 cdef class PythonHandler(NativeHandler):
@@ -18,12 +20,6 @@ cdef class PythonHandler(NativeHandler):
     cdef object on_icmp_error
     cdef object on_arp_reply
     cdef object on_conflict
+    cdef Payload spare             # of the last callback, when nobody kept it
     cdef Connection conn(self, Engine engine, uint64_t handle)
     cdef void failed(self, Engine engine, object error)
-    cdef bint _accept(self, Engine engine, const SynInfo* syn) noexcept
-    cdef void _event(self, Engine engine, uint64_t conn, object method) noexcept
-    cdef void _payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept
-    cdef void _acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept
-    cdef void _closed(self, Engine engine, uint64_t handle, int reason) noexcept
-    cdef void _udp(self, Engine engine, const CDatagram* d) noexcept
-    cdef void _net_event(self, Engine engine, NetEvent* e) noexcept

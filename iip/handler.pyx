@@ -1,6 +1,6 @@
 """Handlers written in Python: the base class that applications subclass, and the adapter that calls them."""
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from iip.address cimport addr_object
 from iip.connection cimport connection_new
 from iip.engine cimport Datagram as CDatagram, SynInfo
@@ -45,6 +45,12 @@ class Handler:
     def tcp_closed(self, conn, reason):
         """The connection is over; `reason` is an `iip.Reason`. `conn` cannot be used afterwards."""
 
+    tcp_event_kinds = None        # of `tcp_events`: the `iip.Event`s wanted, None: all; the others do the default
+
+    def tcp_events(self, batch):
+        """All that happened to connections in this run (`iip.Batch`), in place of the calls above but `tcp_accept`. Nothing
+        is done by default: consume what was received, close what the peer has shut down."""
+
     def udp_payload(self, datagram):
         """A UDP datagram (`iip.Datagram`) for a bound port."""
 
@@ -61,7 +67,16 @@ class Handler:
         """Somebody else uses an address of ours (`iip.Conflict`)."""
 
 
-cdef object _bound(object user, str name):
+# What is called from the deliver phase with the GIL held (see `deliver`), under the types of callbacks
+ctypedef bint (*accept_call)(PythonHandler, Engine, const SynInfo*) noexcept nogil
+ctypedef void (*event_call)(PythonHandler, Engine, uint64_t, void* method) noexcept nogil
+ctypedef void (*payload_call)(PythonHandler, Engine, uint64_t, const uint8_t*, uint32_t) noexcept nogil
+ctypedef void (*number_call)(PythonHandler, Engine, uint64_t, uint32_t) noexcept nogil
+ctypedef void (*udp_call)(PythonHandler, Engine, const CDatagram*) noexcept nogil
+ctypedef void (*net_call)(PythonHandler, Engine, NetEvent*) noexcept nogil
+
+
+cdef object bound(object user, str name):
     """The bound method, or None when the application left it out or as it is in `Handler`."""
     method = getattr(user, name, None)
     if method is not None and getattr(method, "__func__", None) is getattr(Handler, name):
@@ -73,18 +88,18 @@ cdef class PythonHandler(NativeHandler):
     """Calls a Python object's methods. An exception comes out of `Engine.run` when the pass is over."""
 
     def __cinit__(self, user):
-        self.on_accept = _bound(user, "tcp_accept")
-        self.on_accepted = _bound(user, "tcp_accepted")
-        self.on_connected = _bound(user, "tcp_connected")
-        self.on_payload = _bound(user, "tcp_payload")
-        self.on_acked = _bound(user, "tcp_acked")
-        self.on_shutdown = _bound(user, "tcp_shutdown")
-        self.on_closed = _bound(user, "tcp_closed")
-        self.on_udp = _bound(user, "udp_payload")
-        self.on_icmp_reply = _bound(user, "icmp_reply")
-        self.on_icmp_error = _bound(user, "icmp_error")
-        self.on_arp_reply = _bound(user, "arp_reply")
-        self.on_conflict = _bound(user, "address_conflict")
+        self.on_accept = bound(user, "tcp_accept")
+        self.on_accepted = bound(user, "tcp_accepted")
+        self.on_connected = bound(user, "tcp_connected")
+        self.on_payload = bound(user, "tcp_payload")
+        self.on_acked = bound(user, "tcp_acked")
+        self.on_shutdown = bound(user, "tcp_shutdown")
+        self.on_closed = bound(user, "tcp_closed")
+        self.on_udp = bound(user, "udp_payload")
+        self.on_icmp_reply = bound(user, "icmp_reply")
+        self.on_icmp_error = bound(user, "icmp_error")
+        self.on_arp_reply = bound(user, "arp_reply")
+        self.on_conflict = bound(user, "address_conflict")
 
     cdef void failed(self, Engine engine, object error):
         if engine.error is None:
@@ -96,134 +111,140 @@ cdef class PythonHandler(NativeHandler):
             return <Connection>t.object
         return connection_new(engine, handle)
 
-    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
-        with gil:
-            return self._accept(engine, syn)
+    cdef void deliver(self, Engine engine) noexcept nogil:
+        with gil:                 # once for all callbacks of a run: they are called below as if they needed none
+            engine.deliver()
 
-    cdef bint _accept(self, Engine engine, const SynInfo* syn) noexcept:
-        if self.on_accept is None:
-            return True
-        try:
-            return bool(self.on_accept(Syn(
-                addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
-                bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
-        except BaseException as error:
-            self.failed(engine, error)
-            return False
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        return self.on_accept is None or (<accept_call><void*>_accept)(self, engine, syn)
 
     cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
-        with gil:
-            self._event(engine, conn, self.on_accepted)
+        if self.on_accepted is not None:
+            (<event_call><void*>_event)(self, engine, conn, <void*>self.on_accepted)
 
     cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
-        with gil:
-            self._event(engine, conn, self.on_connected)
-
-    cdef void _event(self, Engine engine, uint64_t conn, object method) noexcept:
-        if method is None:
-            return
-        try:
-            method(self.conn(engine, conn))
-        except BaseException as error:
-            self.failed(engine, error)
+        if self.on_connected is not None:
+            (<event_call><void*>_event)(self, engine, conn, <void*>self.on_connected)
 
     cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         if self.on_payload is None:
             engine.consume(conn, n)
-            return
-        with gil:
-            self._payload(engine, conn, data, n)
-
-    cdef void _payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept:
-        cdef Payload payload = payload_new(data, n)
-        try:
-            try:
-                self.on_payload(self.conn(engine, conn), payload)
-            finally:
-                if Py_REFCNT(payload) > 1:
-                    payload.keep(engine.pool, engine.current)
-        except BaseException as error:
-            self.failed(engine, error)
+        else:
+            (<payload_call><void*>_payload)(self, engine, conn, data, n)
 
     cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
-        if self.on_acked is None:
-            return
-        with gil:
-            self._acked(engine, conn, n)
-
-    cdef void _acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept:
-        try:
-            self.on_acked(self.conn(engine, conn), n)
-        except BaseException as error:
-            self.failed(engine, error)
+        if self.on_acked is not None:
+            (<number_call><void*>_acked)(self, engine, conn, n)
 
     cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
         if self.on_shutdown is None:
             engine.close_connection(conn)
-            return
-        with gil:
-            self._event(engine, conn, self.on_shutdown)
+        else:
+            (<event_call><void*>_event)(self, engine, conn, <void*>self.on_shutdown)
 
     cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
-        with gil:
-            self._closed(engine, conn, reason)
-
-    cdef void _closed(self, Engine engine, uint64_t handle, int reason) noexcept:
-        cdef Tcb* t = engine.lookup(handle)
-        cdef Connection conn
-        try:
-            conn = self.conn(engine, handle)
-            t.object = NULL
-            Py_DECREF(conn)
-            # the handle ends here: the callback sees a connection that is over
-            t.flags &= ~<uint32_t>TF_USED
-            if self.on_closed is not None:
-                self.on_closed(conn, Reason(reason))
-        except BaseException as error:
-            self.failed(engine, error)
+        (<number_call><void*>_closed)(self, engine, conn, <uint32_t>reason)
 
     cdef void udp_payload(self, Engine engine, const CDatagram* d) noexcept nogil:
-        if self.on_udp is None:
-            return
-        with gil:
-            self._udp(engine, d)
-
-    cdef void _udp(self, Engine engine, const CDatagram* d) noexcept:
-        cdef Payload payload
-        try:
-            if d.data != NULL:
-                payload = payload_new(d.data, d.n)
-                data = payload
-            else:
-                payload = None
-                data = engine.pool.bytes(engine.current)[-<Py_ssize_t>d.n:]
-            datagram = Datagram(data, addr_object(&d.source), d.source_port, addr_object(&d.destination),
-                                d.destination_port, d.ttl)
-            try:
-                self.on_udp(datagram)
-            finally:
-                data = datagram = None
-                if payload is not None and Py_REFCNT(payload) > 1:
-                    payload.keep(engine.pool, engine.current)
-        except BaseException as error:
-            self.failed(engine, error)
+        if self.on_udp is not None:
+            (<udp_call><void*>_udp)(self, engine, d)
 
     cdef void net_event(self, Engine engine, NetEvent* event) noexcept nogil:
-        with gil:
-            self._net_event(engine, event)
+        (<net_call><void*>_net_event)(self, engine, event)
 
-    cdef void _net_event(self, Engine engine, NetEvent* e) noexcept:
+
+# -- the calls into Python, with the GIL that `deliver` holds --------------------------------------------------
+
+cdef bint _accept(PythonHandler self, Engine engine, const SynInfo* syn) noexcept:
+    try:
+        return bool(self.on_accept(Syn(
+            addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
+            bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
+    except BaseException as error:
+        self.failed(engine, error)
+        return False
+
+
+cdef void _event(PythonHandler self, Engine engine, uint64_t conn, void* method) noexcept:
+    try:
+        (<object>method)(self.conn(engine, conn))
+    except BaseException as error:
+        self.failed(engine, error)
+
+
+cdef void _payload(PythonHandler self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept:
+    cdef Payload payload = self.spare
+    if payload is None:
+        payload = payload_new(data, n)
+    else:
+        self.spare = None
+        payload.data = data
+        payload.size = n
+    try:
+        self.on_payload(self.conn(engine, conn), payload)
+    except BaseException as error:
+        self.failed(engine, error)
+    if Py_REFCNT(payload) > 1:    # somebody kept it
+        payload.keep(engine.pool, engine.current)
+    else:
+        self.spare = payload
+
+
+cdef void _acked(PythonHandler self, Engine engine, uint64_t conn, uint32_t n) noexcept:
+    try:
+        self.on_acked(self.conn(engine, conn), n)
+    except BaseException as error:
+        self.failed(engine, error)
+
+
+cdef void _closed(PythonHandler self, Engine engine, uint64_t handle, uint32_t reason) noexcept:
+    cdef Tcb* t = engine.lookup(handle)
+    cdef Connection conn
+    try:
+        conn = self.conn(engine, handle)
+        t.object = NULL
+        Py_DECREF(conn)
+        # the handle ends here: the callback sees a connection that is over
+        t.flags &= ~<uint32_t>TF_USED
+        if self.on_closed is not None:
+            self.on_closed(conn, Reason(reason))
+    except BaseException as error:
+        self.failed(engine, error)
+
+
+cdef void _udp(PythonHandler self, Engine engine, const CDatagram* d) noexcept:
+    cdef Payload payload
+    try:
+        if d.data != NULL:
+            payload = payload_new(d.data, d.n)
+            data = payload
+        else:
+            payload = None
+            data = engine.pool.bytes(engine.current)[-<Py_ssize_t>d.n:]
+        datagram = Datagram(data, addr_object(&d.source), d.source_port, addr_object(&d.destination),
+                            d.destination_port, d.ttl)
         try:
-            if e.type == NE_ICMP_REPLY and self.on_icmp_reply is not None:
-                raw = engine.pool.bytes(e.pkt)[e.off:e.off + e.len] if e.pkt != NIL else b""
-                self.on_icmp_reply(IcmpReply(addr_object(&e.src), e.ident, e.seq, e.ttl, raw))
-            elif e.type in (NE_ICMP_ERROR, NE_UNREACHABLE) and self.on_icmp_error is not None:
-                reporter = None if e.type == NE_UNREACHABLE else addr_object(&e.reporter)
-                self.on_icmp_error(IcmpError(reporter, e.icmp_type, e.icmp_code, e.mtu, addr_object(&e.dst), e.proto,
-                                             e.sport, e.dport))
-            elif e.type == NE_ARP_REPLY and self.on_arp_reply is not None:
-                self.on_arp_reply(ArpReply(addr_object(&e.src), (<bytes>e.mac[:6])))
-            elif e.type == NE_CONFLICT and self.on_conflict is not None:
-                self.on_conflict(Conflict(addr_object(&e.src), (<bytes>e.mac[:6])))
-        except BaseException as error:
-            self.failed(engine, error)
+            self.on_udp(datagram)
+        finally:
+            data = datagram = None
+            if payload is not None and Py_REFCNT(payload) > 1:
+                payload.keep(engine.pool, engine.current)
+    except BaseException as error:
+        self.failed(engine, error)
+
+
+cdef void _net_event(PythonHandler self, Engine engine, NetEvent* e) noexcept:
+    try:
+        if e.type == NE_ICMP_REPLY and self.on_icmp_reply is not None:
+            raw = engine.pool.bytes(e.pkt)[e.off:e.off + e.len] if e.pkt != NIL else b""
+            self.on_icmp_reply(IcmpReply(addr_object(&e.src), e.ident, e.seq, e.ttl, raw))
+        elif e.type in (NE_ICMP_ERROR, NE_UNREACHABLE) and self.on_icmp_error is not None:
+            reporter = None if e.type == NE_UNREACHABLE else addr_object(&e.reporter)
+            self.on_icmp_error(IcmpError(reporter, e.icmp_type, e.icmp_code, e.mtu, addr_object(&e.dst), e.proto,
+                                         e.sport, e.dport))
+        elif e.type == NE_ARP_REPLY and self.on_arp_reply is not None:
+            self.on_arp_reply(ArpReply(addr_object(&e.src), (<bytes>e.mac[:6])))
+        elif e.type == NE_CONFLICT and self.on_conflict is not None:
+            self.on_conflict(Conflict(addr_object(&e.src), (<bytes>e.mac[:6])))
+    except BaseException as error:
+        self.failed(engine, error)

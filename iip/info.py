@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TcpInfo:
-    """A snapshot. Times are microseconds where Linux has them so (`rto`, `ato`, `rtt`, `rttvar`) and milliseconds
-    since the event for `last_*`; windows of the sender and what is in flight are segments, the rest bytes."""
+    """A snapshot. Times are microseconds where Linux has them so and milliseconds since the event for `last_*`; windows
+    of the sender and what is in flight are segments, the rest bytes."""
 
     state: int                # TCP_ESTABLISHED is 1, as Linux counts
     ca_state: int             # 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss
@@ -17,19 +17,23 @@ class TcpInfo:
     options: int              # 1 timestamps, 2 SACK, 4 window scale
     snd_wscale: int
     rcv_wscale: int
-    rto: int
-    ato: int
+    rto: int                  # us
+    ato: int                  # us that an ACK may wait
     snd_mss: int
+    rcv_mss: int              # the largest segment that came
     unacked: int
     sacked: int
     lost: int                 # thought lost, retransmitted or not
     retrans: int              # retransmitted and not acknowledged
-    last_data_sent: int       # of any segment: nothing finer is kept
+    fackets: int              # always 0, as in Linux now
+    last_data_sent: int
+    last_ack_sent: int        # always 0, as in Linux
+    last_data_recv: int       # in order
     last_ack_recv: int        # of any segment
     pmtu: int
-    rcv_ssthresh: int
-    rtt: int
-    rttvar: int
+    rcv_ssthresh: int         # the receive buffer
+    rtt: int                  # us
+    rttvar: int               # us
     snd_ssthresh: int
     snd_cwnd: int
     advmss: int
@@ -39,11 +43,25 @@ class TcpInfo:
     max_pacing_rate: int
     min_rtt: int
     reordering: int
-    rcv_space: int
+    rcv_rtt: int              # us, as the receiver sees it; 0: unknown
+    rcv_space: int            # what the application took in the best round trip
     total_retrans: int
     bytes_acked: int
     bytes_received: int
+    segs_out: int
+    segs_in: int
     notsent_bytes: int
+    data_segs_in: int
+    data_segs_out: int
+    busy_time: int            # us with something to send or unacknowledged,
+    rwnd_limited: int         # of these waiting for the peer's window,
+    sndbuf_limited: int       # and for room in the send buffer
+    delivered: int            # segments
+    bytes_sent: int           # of payload, repetitions included
+    bytes_retrans: int
+    dsack_dups: int
+    reord_seen: int           # 1: reordering was seen
+    rcv_ooopack: int          # segments that came behind a gap
     snd_wnd: int
     rcv_wnd: int
-    rcv_ooopack: int          # out-of-order segments waiting now
+    rehash: int               # always 0: there is one path

@@ -151,8 +151,8 @@ cpdef enum Verdict:
     tcp_reset_received
     tcp_timed_out
     tcp_user_timeout
-    tcp_persist_timeout
     tcp_linger_expired
+    tcp_persist_timeout
     tcp_time_wait_reused
     tcp_time_wait_recycled
     tcp_icmp_hard_error

@@ -1,6 +1,7 @@
 """The handlers that `iip pingpong` and `iip bulk` measure with."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.engine cimport Engine, NativeHandler
+from iip.net.types cimport Addr
 
 cdef enum:
     BUCKETS = 2048
@@ -34,6 +35,21 @@ cdef class PingPongClient(NativeHandler):
     cdef readonly uint32_t closed
     cdef readonly uint64_t transactions
     cdef void start(self, Engine engine, uint64_t conn, Exchange* x) noexcept nogil
+
+
+cdef class CycleClient(NativeHandler):
+    cdef Addr remote
+    cdef uint16_t port            # of the server: the first, the number of them, and the next one's place
+    cdef uint16_t n_ports
+    cdef uint16_t next_port
+    cdef bytes request
+    cdef const uint8_t* request_data
+    cdef uint32_t size
+    cdef public bint running
+    cdef readonly uint32_t open         # connections in any stage of their life
+    cdef readonly uint64_t cycles       # complete ones
+    cdef readonly uint64_t failures
+    cdef bint start(self, Engine engine) noexcept nogil
 
 
 cdef class BulkSource(NativeHandler):

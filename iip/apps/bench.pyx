@@ -3,9 +3,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from iip.address cimport addr_parse
 from iip.engine cimport Engine, NativeHandler, SynInfo
 from iip.memory.pool cimport NIL
 from iip.runtime.pair cimport clock_ns, pair_run
+from iip.tcp.tcb cimport CLOSE_NORMAL
+
+from iip.errors import Exhausted
 
 cdef enum:
     SUB_BITS = 5                  # buckets per power of two: 32, so 3 % wide
@@ -32,6 +36,13 @@ cdef class Histogram:
     def record(self, value):
         """Count one value."""
         self.add(value)
+
+    def record_many(self, values):
+        """Count each value of an array of int64."""
+        cdef const int64_t[:] numbers = values
+        cdef Py_ssize_t i
+        for i in range(numbers.shape[0]):
+            self.add(<uint64_t>numbers[i])
 
     def percentile(self, p):
         """The value below or at which `p` percent of the values are (middle of its bucket); None if there is none."""
@@ -67,7 +78,8 @@ cdef class PingPongServer(NativeHandler):
 
 
 cdef class PingPongClient(NativeHandler):
-    """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete."""
+    """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete.
+    Connections that were not launched stay idle."""
 
     def __cinit__(self, size, connections):
         self.request = bytes(i & 0xFF for i in range(size))
@@ -88,13 +100,19 @@ cdef class PingPongClient(NativeHandler):
         engine.send(conn, self.request_data, self.size)
 
     cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
-        cdef uint64_t* word = engine.user(conn)
-        if self.connected == self.n_exchanges:
-            engine.abort(conn)
-            return
-        word[0] = self.connected
         self.connected += 1
-        self.start(engine, conn, &self.exchanges[word[0]])
+
+    def launch(self, Engine engine not None, conns):
+        """Send the first request on each of `conns`, handles of connections that are established."""
+        cdef const uint64_t[:] handles = conns
+        cdef uint32_t i, n = <uint32_t>handles.shape[0]
+        if n > self.n_exchanges:
+            raise ValueError(f"conns: {n} are more than the {self.n_exchanges} this client was made for")
+        self.running = True
+        self.now = clock_ns()
+        for i in range(n):
+            engine.user(handles[i])[0] = i
+            self.start(engine, handles[i], &self.exchanges[i])
 
     cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         cdef Exchange* x = &self.exchanges[engine.user(conn)[0]]
@@ -128,6 +146,59 @@ cdef class PingPongClient(NativeHandler):
     def finish(self):
         """Close each connection after the answer it waits for."""
         self.running = False
+
+
+cdef class CycleClient(NativeHandler):
+    """Connections from beginning to end: opened, one request of `size` bytes and its answer, closed, and the next one
+    in its place. They go to `ports` ports of the server in turn, so that those in TIME-WAIT leave some free."""
+
+    def __cinit__(self, address, port, *, ports=64, size=1):
+        addr_parse(address, &self.remote, "address")
+        self.port, self.n_ports = port, ports
+        self.size = size
+        self.request = bytes(i & 0xFF for i in range(size))
+        self.request_data = <const uint8_t*><char*>self.request
+
+    def launch(self, Engine engine not None, connections):
+        """Begin `connections` of them at the same time."""
+        self.running = True
+        for _ in range(connections):
+            if not self.start(engine):
+                raise Exhausted("no port or slot is free for another connection; raise Config.max_connections")
+
+    def finish(self):
+        """No new ones; those that are under way end as they would have."""
+        self.running = False
+
+    cdef bint start(self, Engine engine) noexcept nogil:
+        cdef Addr any_address
+        cdef int error = 0
+        any_address.hi = any_address.lo = 0
+        self.next_port = (self.next_port + 1) % self.n_ports
+        if engine.connect(&self.remote, self.port + self.next_port, &any_address, 0, &error) == 0:
+            self.failures += 1
+            return False
+        self.open += 1
+        return True
+
+    cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
+        engine.send(conn, self.request_data, self.size)
+
+    cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
+        cdef uint64_t* received = engine.user(conn)
+        engine.consume(conn, n)
+        received[0] += n
+        if received[0] == self.size:
+            engine.shutdown(conn)
+
+    cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
+        self.open -= 1
+        if reason == CLOSE_NORMAL:
+            self.cycles += 1
+        else:
+            self.failures += 1
+        if self.running:
+            self.start(engine)
 
 
 cdef class BulkSource(NativeHandler):

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from iip import Connection, Engine, Handler, Payload, Reason
 from iip.apps.bench import Histogram
 from iip.runtime.pair import run_pair
@@ -39,8 +41,13 @@ class PingPongClient(Handler):
 
     def tcp_connected(self, conn: Connection) -> None:
         self.connected += 1
-        conn.context = _Exchange()
-        self.start(conn, conn.context)
+
+    def launch(self, engine: Engine, conns: np.ndarray) -> None:
+        self.running = True
+        for handle in conns:
+            conn = engine.connection(handle)
+            conn.context = _Exchange()
+            self.start(conn, conn.context)
 
     def tcp_payload(self, conn: Connection, data: Payload) -> None:
         n = len(data)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from iip.cli.common import emit, errors, json_option, size_text, statistics_table
-from iip.cli.pair import Pair, link_options, timed, wait_for
+from iip.cli.pair import MOMENT, Pair, handler_option, link_options, timed, wait_for
 
 PATTERN = (1 << 20) + 7           # bytes; no multiple of any segment size
 
@@ -24,6 +24,7 @@ def pattern(seed: int = 1) -> bytes:
 @click.option("--verify", is_flag=True, help="Compare every byte with what was sent.")
 @click.option("--tso", is_flag=True, help="Segments of up to 64 KiB, whole.")
 @link_options
+@handler_option("cython", "python")
 @json_option
 @errors
 def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: bool, **link: Any) -> None:
@@ -37,7 +38,7 @@ def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: 
     module: Any = bench_python if handler == "python" else bench
     data = pattern()
     source, sink = module.BulkSource(data), module.BulkSink(data, verify)
-    pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16), **link)
+    pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16) + 8 * connections, **link)
     source.lend(pair.client)
 
     def step(part: float) -> float:
@@ -45,13 +46,13 @@ def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: 
         run_pair(pair.client, pair.server, duration=part)
         return time.monotonic() - begin
 
-    pair.connect(connections)
-    wait_for(step, lambda: source.connected == connections, "the connections were not established within 5 s")
+    pair.connect(connections, lambda: step(MOMENT))
+    wait_for(step, lambda: source.connected == connections, "the connections were not established", connections)
     start = sink.received
     took = timed("bulk", seconds, step, lambda t: f"{(sink.received - start) * 8 / t / 1e9:.2f} Gbit/s" if t else "")
     received = sink.received - start
     source.finish()
-    wait_for(step, lambda: source.closed == connections, "the connections did not close within 5 s")
+    wait_for(step, lambda: source.closed == connections, "the connections did not close", connections)
     counters = pair.counters()
     result = {
         "bytes": received, "seconds": took, "gbit_per_s": received * 8 / took / 1e9,

@@ -72,6 +72,8 @@ def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, addre
     driver = open_driver(tap, tun, mtu, host_addresses)
     try:
         size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
+        if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
+            settings.setdefault("address_check", False)
         config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
                             **_gateways(gateway, host_addresses), **settings)
         return iip.Engine(config, handler, driver if wrap is None else wrap(driver))

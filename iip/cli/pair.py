@@ -6,15 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+import numpy as np
 
 import iip
 from iip.cli.common import Command, nonzero, progress
 from iip.drivers import MemoryLink
 from iip.memory.pool import PacketPool
 
-PORT = 7
+PORT = 7                          # the first of the server's
+PER_PORT = 20_000                 # connections to each of its ports: fewer than the client has ports of its own
+MOMENT = 0.0005                   # seconds that both run then
+AT_ONCE = 256                     # connections that are opened or closed before both engines run
 SLICE = 0.1                       # seconds between two looks at the progress
-CLOSING = 5.0                     # seconds that closing may take
+WAITING = 5.0                     # seconds that opening or closing may take, besides the time for many connections
 
 
 def link_options(command: Command) -> Command:
@@ -25,38 +29,53 @@ def link_options(command: Command) -> Command:
         click.option("--mtu", type=click.IntRange(576, 65535), default=1500, show_default=True, help="Bytes."),
         click.option("--no-offload", is_flag=True, help="Checksums in software."),
         click.option("--copy", is_flag=True, help="A packet pool for each engine: packets are copied across."),
-        click.option("--handler", type=click.Choice(["cython", "python"]), default="cython", show_default=True,
-                     help="Language of the callbacks."),
     ]):
         command = option(command)
     return command
+
+
+def handler_option(*choices: str) -> Callable[[Command], Command]:
+    return click.option("--handler", type=click.Choice(choices), default="cython", show_default=True,
+                        help="Language of the callbacks.")
 
 
 class Pair:
     """A client and a server engine on a memory link."""
 
     def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, no_offload: bool, copy: bool,
-                 connections: int, tso: bool = False, **settings: Any) -> None:
+                 connections: int, tso: bool = False, cell: int | None = None, **settings: Any) -> None:
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
         link = MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, checksum_offload=not no_offload, tso=tso)
-        size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64)
-        packets = settings.pop("packets", 4096) + 8 * connections
+        size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64) if cell is None else cell
+        packets = settings.pop("packets", 4096)
         pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]
         common: dict[str, Any] = {
             "medium": link.a.medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
-            "max_connections": max(64, 2 * connections), "max_half_open": max(64, 2 * connections), **settings}
+            "max_connections": connections + 64, "max_half_open": connections + 64, **settings}
         self.pools = pools
         ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
         self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
-        self.server.tcp_listen(PORT)
+        self.conns = np.empty(0, np.uint64)     # handles of the client
 
-    def connect(self, n: int) -> None:
-        for _ in range(n):
-            self.client.tcp_connect(self.target, PORT)
+    def connect(self, n: int, step: Callable[[], object]) -> None:
+        """Open `n` connections, spread over several ports of the server; `step` runs both engines."""
+        opened = []
+        for i in range(0, n, AT_ONCE):
+            port = PORT + i // PER_PORT
+            self.server.tcp_listen(port)
+            opened.append(self.client.connect_many(self.target, port, min(AT_ONCE, n - i)))
+            step()
+        self.conns = np.concatenate(opened)
+
+    def hang_up(self, step: Callable[[], object]) -> None:
+        """Close what is still open."""
+        for i in range(0, len(self.conns), AT_ONCE):
+            self.client.close_many(self.conns[i:i + AT_ONCE])
+            step()
 
     def counters(self) -> dict[str, dict[str, int]]:
         return {"client": nonzero(self.client.stats()), "server": nonzero(self.server.stats())}
@@ -81,9 +100,10 @@ def timed(what: str, seconds: float, step: Callable[[float], float], text: Calla
     return took
 
 
-def wait_for(step: Callable[[float], object], condition: Callable[[], bool], message: str) -> None:
-    end = time.monotonic() + CLOSING
+def wait_for(step: Callable[[float], object], condition: Callable[[], bool], what: str, connections: int = 0) -> None:
+    patience = WAITING + connections / 5000
+    end = time.monotonic() + patience
     while not condition():
         if time.monotonic() > end:
-            raise click.ClickException(message)
+            raise click.ClickException(f"{what} within {patience:.0f} s")
         step(0.001)

@@ -7,33 +7,43 @@ from typing import Any
 import click
 
 from iip.cli.common import emit, errors, json_option, statistics_table
-from iip.cli.pair import Pair, link_options, timed, wait_for
+from iip.cli.pair import MOMENT, Pair, handler_option, link_options, timed, wait_for
 
 WARM_UP = 0.05                    # seconds
+MANY = 1 << 14                    # connections for which packets get no more memory than the messages need
+LIMIT = 1 << 21
 
 
 @click.command()
 @click.option("--size", type=click.IntRange(1, 1 << 20), default=1, show_default=True, help="Bytes of a request.")
-@click.option("--connections", type=click.IntRange(1, 1 << 20), default=32, show_default=True)
+@click.option("--connections", type=click.IntRange(1, LIMIT), default=32, show_default=True)
+@click.option("--idle", type=click.IntRange(0, LIMIT), default=0, show_default=True,
+              help="More connections, which stay open and say nothing.")
 @click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
 @link_options
+@handler_option("cython", "python", "batch")
 @json_option
 @errors
-def pingpong(size: int, connections: int, seconds: float, handler: str, as_json: bool, **link: Any) -> None:
+def pingpong(size: int, connections: int, idle: int, seconds: float, handler: str, as_json: bool, **link: Any) -> None:
     """Two engines in one process exchange requests and answers of the same size.
 
     A transaction is a request, its answer, and what TCP sends for both. Needs no root and no device.
     """
-    from iip.apps import bench, bench_python
+    from iip.apps import bench, bench_batch, bench_python
     from iip.runtime.pair import run_pair
 
-    module: Any = bench_python if handler == "python" else bench
+    module: Any = {"cython": bench, "python": bench_python, "batch": bench_batch}[handler]
     client = module.PingPongClient(size, connections)
-    pair = Pair(client, module.PingPongServer(), connections=connections, send_buffer=max(1 << 20, 2 * size),
-                packets=4096 + 4 * connections * (size // 1400 + 1), **link)
-    pair.connect(connections)
-    wait_for(lambda s: client.run(pair.client, pair.server, s), lambda: client.connected == connections,
-             "the connections were not established within 5 s")
+    every = connections + idle
+    pair = Pair(client, module.PingPongServer(), connections=every, send_buffer=max(1 << 20, 2 * size),
+                **_settings(size, connections, link["mtu"]), **link)
+
+    def run(part: float = MOMENT) -> object:
+        return run_pair(pair.client, pair.server, duration=part)
+
+    pair.connect(every, run)
+    wait_for(run, lambda: client.connected == every, "the connections were not established", every)
+    client.launch(pair.client, pair.conns[:connections])
     client.run(pair.client, pair.server, min(WARM_UP, seconds))
     client.forget()
     cpu = time.process_time()
@@ -42,14 +52,15 @@ def pingpong(size: int, connections: int, seconds: float, handler: str, as_json:
     cpu = time.process_time() - cpu
     transactions, latency = client.transactions, client.latency
     client.finish()
-    wait_for(lambda s: run_pair(pair.client, pair.server, duration=s), lambda: client.closed == connections,
-             "the connections did not close within 5 s")
+    wait_for(run, lambda: client.closed == connections, "the connections did not close", every)
+    pair.hang_up(run)
+    wait_for(run, lambda: client.closed == every, "the idle connections did not close", every)
     result = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "ns_per_transaction": took * 1e9 / transactions if transactions else None,
         "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
         "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
-        "size": size, "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
+        "size": size, "connections": connections, "idle": idle, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
         "checksum_offload": not link["no_offload"], "counters": pair.counters(),
     }
     pair.close()
@@ -58,3 +69,14 @@ def pingpong(size: int, connections: int, seconds: float, handler: str, as_json:
     if not as_json:
         for name, counters in result["counters"].items():
             statistics_table(counters, f"counters of the {name}")
+
+
+def _settings(size: int, connections: int, mtu: int) -> dict[str, Any]:
+    """Packets that the messages need, with room to spare. For many connections, cells no larger than a message asks
+    for, and more patience than the round through all of them takes: it is no loss that they wait for each other."""
+    pieces = size // 1400 + 1
+    if connections < MANY:
+        return {"packets": 8192 + 12 * connections * pieces}
+    cell = (128 + 128 + min(size, mtu) + 63) // 64 * 64
+    patience = 1 + connections / 50_000
+    return {"packets": (1 << 16) + 5 * connections * pieces // 2, "cell": cell, "rto_min": patience, "rto_initial": patience}

@@ -375,3 +375,20 @@ def _check(packets, packet_size, headroom, views):
                           f"the {packet_size} must stay for data")
     if not 1 <= views <= 1 << 27:
         raise ConfigError(f"views={views}: a pool has 1 to 2**27 views")
+
+
+def _cycle(PacketPool pool not None, n, burst, views=False):
+    """Take and give back `n` packets, or views of one, in bursts: for measuring. How many there were."""
+    cdef uint32_t held[256]
+    cdef uint32_t size = min(burst, 256), owner, i
+    cdef uint64_t done = 0, wanted = n
+    cdef bint slices = views
+    owner = pkt_alloc(&pool.c)
+    while owner != NIL and done < wanted:
+        for i in range(size):
+            held[i] = pkt_slice(&pool.c, owner, 0, 64) if slices else pkt_alloc(&pool.c)
+        for i in range(size):
+            pkt_free(&pool.c, held[i])
+        done += size
+    pkt_free(&pool.c, owner)
+    return done

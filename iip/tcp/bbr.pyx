@@ -4,20 +4,18 @@ from iip.memory.pool cimport REC_APP_LIMITED, Packet
 from iip.tcp.bbr_model cimport *
 from iip.tcp.pacing cimport pacing_set
 from iip.tcp.tcb cimport (
-    CC_LOST, CC_MODEL, CC_PACED, CC_RATE, TF_LOSS, TF_RECOVERY, AckInfo, rec_space, tcp_in_flight)
+    CC_EXTRA, CC_LOST, CC_MODEL, CC_PACED, CC_RATE, TF_LOSS, TF_RECOVERY, AckInfo, rec_space, tcp_in_flight)
 from iip.wire.rng cimport rng_next
-from iip.wire.seq cimport seq_geq, seq_leq
+from iip.wire.seq cimport seq_geq
 
 cdef int64_t MS = 1000000
 cdef int64_t SECOND = 1000000000
 cdef int64_t MIN_RTT_FILTER = 10 * SECOND
 cdef int64_t PROBE_RTT_INTERVAL = 5 * SECOND
+cdef int64_t PROBE_RTT_DURATION = 200 * MS
 
-cdef enum:
-    PROBE_RTT_DURATION = 200      # ms
-
-if sizeof(Bbr) > sizeof(((<Tcb*>NULL).cc_state)):
-    raise SystemError(f"BBR's state takes {sizeof(Bbr)} bytes, more than Tcb.cc_state has")
+if sizeof(Bbr) > CC_EXTRA:
+    raise SystemError(f"BBR's state takes {sizeof(Bbr)} bytes, more than CC_EXTRA")
 
 
 # -- rounds and states ---------------------------------------------------------------------------------------
@@ -27,7 +25,7 @@ cdef inline void _start_round(Tcb* t, Bbr* b) noexcept nogil:
 
 
 cdef inline void _reset_full_bw(Bbr* b, uint64_t bw) noexcept nogil:
-    b.full_bw = <uint32_t>bw
+    b.full_bw = bw
     b.full_bw_count = b.full_bw_now = 0
 
 
@@ -54,7 +52,7 @@ cdef void _start_down(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
     b.bw_probe_up_cnt = INFINITE
     b.rounds_since_bw_probe = dice & 1
     b.bw_probe_wait = 2000 + <uint32_t>((dice >> 1) % 1000)
-    b.cycle_stamp = milliseconds(s)
+    b.cycle_stamp = s.now
     b.ack_phase = ACKS_PROBE_STOPPING
     _start_round(t, b)
     _enter(b, PROBE_BW_DOWN, DOWN_PACING_GAIN, CWND_GAIN)
@@ -80,7 +78,7 @@ cdef void _start_up(Tcp* s, Tcb* t, Bbr* b, uint64_t rate) noexcept nogil:
     b.ack_phase = ACKS_PROBE_STARTING
     _start_round(t, b)
     _reset_full_bw(b, rate)
-    b.cycle_stamp = milliseconds(s)
+    b.cycle_stamp = s.now
     _enter(b, PROBE_BW_UP, UP_PACING_GAIN, UP_CWND_GAIN)
     _raise_slope(t, b)
 
@@ -99,7 +97,7 @@ cdef void _update_round(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
 
 cdef void _update_max_bw(Bbr* b, AckInfo* ack, uint64_t rate) noexcept nogil:
     if rate >= b.max_bw or not ack.app_limited:
-        b.max_bw_filter[1] = max(b.max_bw_filter[1], <uint32_t>rate)
+        b.max_bw_filter[1] = max(b.max_bw_filter[1], rate)
         b.max_bw = max(b.max_bw_filter[0], b.max_bw_filter[1])
 
 
@@ -120,7 +118,7 @@ cdef void _adapt_lower_bounds(Tcb* t, Bbr* b) noexcept nogil:
         b.bw_shortterm = b.max_bw
     if b.inflight_shortterm == INFINITE:
         b.inflight_shortterm = t.cwnd
-    b.bw_shortterm = max(b.bw_latest, <uint32_t>(<uint64_t>b.bw_shortterm * BETA // 100))
+    b.bw_shortterm = max(b.bw_latest, b.bw_shortterm * BETA // 100)
     b.inflight_shortterm = max(b.inflight_latest, <uint32_t>(<uint64_t>b.inflight_shortterm * BETA // 100))
 
 
@@ -145,7 +143,7 @@ cdef void _note_loss(Tcb* t, Bbr* b) noexcept nogil:
 
 cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """BBRHandleLostPacket: how much was in flight when the loss rate went over the threshold?"""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     cdef uint32_t size = rec_space(k), lost
     cdef int64_t before, prefix
     _note_loss(t, b)
@@ -193,7 +191,7 @@ cdef void _adapt_long_term(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
 
 cdef void _update_ack_aggregation(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
     """§5.5.9: how much more than the bandwidth explains comes at once? The largest of five to ten rounds."""
-    cdef uint64_t expected = <uint64_t>(<double>b.bw * UNIT * (s.now - b.extra_acked_since) / 1e9)
+    cdef uint64_t expected = <uint64_t>(<double>b.bw * (s.now - b.extra_acked_since) / 1e9)
     if b.extra_acked_rounds >= (5 if b.full_bw_reached else 1):
         b.extra_acked[1] = b.extra_acked[0]
         b.extra_acked[0] = 0
@@ -212,7 +210,7 @@ cdef void _check_full_bw(Bbr* b, AckInfo* ack, uint64_t rate) noexcept nogil:
     """Three rounds in which the bandwidth grew by less than a quarter."""
     if b.full_bw_now or not b.round_start or ack.app_limited:
         return
-    if rate * 4 >= <uint64_t>b.full_bw * 5:
+    if rate * 4 >= b.full_bw * 5:
         _reset_full_bw(b, rate)
         return
     b.full_bw_count += 1
@@ -245,7 +243,7 @@ cdef void _check_startup_and_drain(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack, uint64_
 cdef bint _time_to_probe(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
     """The wait is over, or a Reno flow would have had time to grow by a round trip's worth."""
     cdef uint32_t reno = min(target_inflight(s, t, b) // t.mss, <uint32_t>63)
-    if milliseconds(s) - b.cycle_stamp <= b.bw_probe_wait and b.rounds_since_bw_probe < reno:
+    if s.now - b.cycle_stamp <= b.bw_probe_wait * MS and b.rounds_since_bw_probe < reno:
         return False
     _start_refill(t, b)
     return True
@@ -305,7 +303,7 @@ cdef inline void _restore_cwnd(Tcb* t, Bbr* b) noexcept nogil:
 
 
 cdef void _check_probe_rtt_done(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
-    if b.probe_rtt_done_stamp == 0 or seq_leq(milliseconds(s), b.probe_rtt_done_stamp):
+    if b.probe_rtt_done_stamp == 0 or s.now <= b.probe_rtt_done_stamp:
         return
     b.probe_rtt_min_stamp = s.now
     _restore_cwnd(t, b)
@@ -333,7 +331,7 @@ cdef void _check_probe_rtt(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
         t.app_limited = max(t.delivered + tcp_in_flight(t), <uint32_t>1)
         if b.probe_rtt_done_stamp == 0:
             if tcp_in_flight(t) <= _probe_rtt_cwnd(s, t, b):
-                b.probe_rtt_done_stamp = max(milliseconds(s) + PROBE_RTT_DURATION, <uint32_t>1)
+                b.probe_rtt_done_stamp = s.now + PROBE_RTT_DURATION
                 b.probe_rtt_round_done = False
                 _start_round(t, b)
         else:
@@ -346,7 +344,7 @@ cdef void _check_probe_rtt(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
 # -- control: rate and window (§5.6) ---------------------------------------------------------------------------
 
 cdef void _set_pacing_rate(Tcp* s, Tcb* t, Bbr* b, uint32_t gain) noexcept nogil:
-    cdef uint64_t rate = <uint64_t>b.bw * UNIT * gain // 100 * (100 - PACING_MARGIN) // 100
+    cdef uint64_t rate = b.bw * gain // 100 * (100 - PACING_MARGIN) // 100
     if rate and (b.full_bw_reached or rate > t.pacing_rate):
         pacing_set(s, t, rate)
 
@@ -380,19 +378,19 @@ cdef void _set_cwnd(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
 
 cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     """BBRUpdateOnACK."""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     cdef uint64_t rate = 0
     if ack.prior_at == 0:         # nothing arrived
         return
     if ack.interval:
-        rate = <uint64_t>(<double>ack.sampled * 1e9 / ack.interval / UNIT)
+        rate = <uint64_t>(<double>ack.sampled * 1e9 / ack.interval)
     if b.recovering and not t.flags & (TF_RECOVERY | TF_LOSS):
         b.recovering = False
         _restore_cwnd(t, b)
     b.loss_round_start = seq_geq(ack.prior_delivered, b.loss_round_delivered)
     if b.loss_round_start:
         b.loss_round_delivered = t.delivered
-    b.bw_latest = max(b.bw_latest, <uint32_t>rate)
+    b.bw_latest = max(b.bw_latest, rate)
     b.inflight_latest = max(b.inflight_latest, ack.sampled)
     _update_round(t, b, ack)
     _update_max_bw(b, ack, rate)
@@ -405,7 +403,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     _update_min_rtt(s, b, ack)
     _check_probe_rtt(s, t, b)
     if b.loss_round_start:
-        b.bw_latest = <uint32_t>rate
+        b.bw_latest = rate
         b.inflight_latest = ack.sampled
     b.bw = min(b.max_bw, b.bw_shortterm) if b.bw_shortterm else b.max_bw
     _set_pacing_rate(s, t, b, b.pacing_gain)
@@ -414,7 +412,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
 
 cdef uint32_t _on_loss(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
     """An episode begins: remember what may have to be taken back."""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     _save_cwnd(t, b)
     b.recovering = True
     b.undo_state = b.state
@@ -426,7 +424,7 @@ cdef uint32_t _on_loss(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
 
 cdef void _on_timeout(Tcp* s, Tcb* t) noexcept nogil:
     """BBROnEnterRTO"""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     _save_cwnd(t, b)
     b.recovering = True
     t.cwnd = tcp_in_flight(t) + t.mss
@@ -434,7 +432,7 @@ cdef void _on_timeout(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
     """BBRHandleSpuriousLossDetection"""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     b.loss_in_round = False
     b.recovering = False
     _restore_cwnd(t, b)
@@ -454,7 +452,7 @@ cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef uint32_t _on_ecn(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
     """A mark (RFC 3168) counts as a round with loss, and ends a probe."""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     _note_loss(t, b)
     if b.bw_probe_samples:
         _handle_too_high(s, t, b, in_flight, t.app_limited != 0)
@@ -466,7 +464,7 @@ cdef uint32_t _on_ecn(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
 
 cdef void _on_idle(Tcp* s, Tcb* t, int64_t idle) noexcept nogil:
     """BBRHandleRestartFromIdle"""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     if not t.app_limited:
         return
     b.idle_restart = True
@@ -479,7 +477,7 @@ cdef void _on_idle(Tcp* s, Tcb* t, int64_t idle) noexcept nogil:
 
 cdef void _init(Tcp* s, Tcb* t) noexcept nogil:
     """BBROnInit"""
-    cdef Bbr* b = bbr_state(t)
+    cdef Bbr* b = bbr_state(s, t)
     memset(b, 0, sizeof(Bbr))
     b.inflight_longterm = INFINITE
     _reset_short_term(b)

@@ -1,7 +1,7 @@
-"""BBR's state and what it says about the path (draft-ietf-ccwg-bbr §5.5). Bandwidths are counted in units of 16
-bytes per second, volumes in bytes, times in ns, gains in hundredths; names are the draft's."""
+"""BBR's state and what it says about the path (draft-ietf-ccwg-bbr §5.5). Bandwidths are bytes per second, volumes bytes,
+times ns, gains hundredths; names are the draft's."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from iip.tcp.tcb cimport Tcb, Tcp
+from iip.tcp.tcb cimport CC_EXTRA, Tcb, Tcp
 
 cdef enum:
     STARTUP = 0
@@ -35,7 +35,6 @@ cdef enum:
     MIN_PIPE_SEGMENTS = 4
     STARTUP_FULL_LOSS_COUNT = 6
     INFINITE = 0x7FFFFFFF         # bytes
-    UNIT = 16                     # bytes per second
 
 
 cdef struct Bbr:
@@ -61,13 +60,13 @@ cdef struct Bbr:
     uint16_t cwnd_gain
     uint32_t next_round_delivered
     uint32_t loss_round_delivered
-    uint32_t max_bw_filter[2]     # of the previous and of this cycle of probing
-    uint32_t max_bw
-    uint32_t bw_shortterm         # 0: no bound
-    uint32_t bw
-    uint32_t bw_latest
-    uint32_t full_bw
-    uint32_t undo_bw_shortterm
+    uint64_t max_bw_filter[2]     # of the previous and of this cycle of probing
+    uint64_t max_bw
+    uint64_t bw_shortterm         # 0: no bound
+    uint64_t bw
+    uint64_t bw_latest
+    uint64_t full_bw
+    uint64_t undo_bw_shortterm
     uint32_t inflight_latest
     uint32_t inflight_longterm
     uint32_t inflight_shortterm
@@ -78,23 +77,19 @@ cdef struct Bbr:
     uint32_t bw_probe_up_acks
     uint32_t extra_acked[2]       # of the last rounds, and of those before
     uint32_t extra_acked_delivered
-    uint32_t bw_probe_wait        # ms, as the next two
-    uint32_t cycle_stamp
-    uint32_t probe_rtt_done_stamp # 0: not known yet
+    uint32_t round_lost           # Tcb.lost_total when the round began
+    uint32_t bw_probe_wait        # ms
+    int64_t cycle_stamp
     int64_t extra_acked_since
     int64_t min_rtt
     int64_t min_rtt_stamp
     int64_t probe_rtt_min_delay
     int64_t probe_rtt_min_stamp
+    int64_t probe_rtt_done_stamp
 
 
-cdef inline Bbr* bbr_state(Tcb* t) noexcept nogil:
-    return <Bbr*>t.cc_state
-
-
-cdef inline uint32_t milliseconds(Tcp* s) noexcept nogil:
-    """Now; it wraps."""
-    return <uint32_t>(s.now // 1000000)
+cdef inline Bbr* bbr_state(Tcp* s, Tcb* t) noexcept nogil:
+    return <Bbr*>(s.cc_extra + <size_t>t.id * CC_EXTRA)
 
 
 cdef inline bint in_probe_bw(Bbr* b) noexcept nogil:
@@ -113,7 +108,7 @@ cdef inline uint32_t bdp(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t gain) noe
     """BBRBDPMultiple: before the first round trip was measured, the initial window."""
     if b.min_rtt == 0:
         return bounded(<uint64_t>s.conf.initial_window * t.mss * gain // 100)
-    return bounded(<uint64_t>(<double>bw * UNIT * b.min_rtt / 1e9) * gain // 100)
+    return bounded(<uint64_t>(<double>bw * b.min_rtt / 1e9) * gain // 100)
 
 
 cdef inline uint32_t quantized(Tcp* s, Tcb* t, Bbr* b, uint32_t inflight) noexcept nogil:

@@ -93,7 +93,7 @@ cdef void _begin(Tcp* s, Tcb* t) noexcept nogil:
 cdef void congestion_start(Tcp* s, Tcb* t) noexcept nogil:
     """The connection is established."""
     t.cwnd = initial_window(s, t)
-    t.data_tx_at = max(t.data_tx_at, s.now)   # no pause precedes the first segment
+    t.last_data = s.now           # no pause precedes the first segment
     if s.conf.pacing:
         t.cc_mode |= CC_PACED
     if s.conf.max_pacing_rate and not t.max_pacing_rate:
@@ -137,7 +137,7 @@ cdef void congestion_after_idle(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §4.1, gentler: after a pause the window is halved for every RTO of it, down to the restart window, and
     ssthresh remembers what it was (RFC 2861)."""
     cdef uint32_t restart = initial_window(s, t)
-    cdef int64_t idle = s.now - t.data_tx_at
+    cdef int64_t idle = s.now - t.last_data
     t.cc.on_idle(s, t, idle)
     if t.cc_mode & CC_MODEL or idle <= t.rto:
         return

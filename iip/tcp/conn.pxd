@@ -47,4 +47,4 @@ cdef void conn_gap_opened(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_gap_closed(Tcp* s, Tcb* t) noexcept nogil
 cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil
 cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil
-cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil
+cdef uint8_t conn_window_scale(Tcp* s) noexcept nogil

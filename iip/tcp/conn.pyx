@@ -43,11 +43,11 @@ cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint
     return _keyed(s.ts_key, local, remote, lport, rport)
 
 
-cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil:
-    """The shift to offer for a receive buffer."""
+cdef uint8_t conn_window_scale(Tcp* s) noexcept nogil:
+    """The shift to offer: for the largest receive buffer that may become of it."""
     cdef uint8_t shift = 0
     if s.conf.window_scale:
-        while shift < TCP_MAX_WSCALE and buffer >> shift > 65535:
+        while shift < TCP_MAX_WSCALE and s.conf.receive_buffer_max >> shift > 65535:
             shift += 1
     return shift
 
@@ -58,12 +58,11 @@ cdef void _take_settings(Tcp* s, Tcb* t) noexcept nogil:
         t.flags |= TF_NODELAY
     if s.conf.keepalive:
         t.flags |= TF_KEEPALIVE
-    t.keep_idle = s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE
-    t.keep_interval = s.conf.keepalive_interval
+    t.keep_idle = to_ms(s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE)
+    t.keep_interval = to_ms(s.conf.keepalive_interval)
     t.keep_probes = <uint8_t>s.conf.keepalive_probes
-    t.user_timeout = s.conf.user_timeout
+    t.user_timeout = to_ms(s.conf.user_timeout)
     t.lowat = s.conf.lowat
-    t.cork_at = t.linger_at = TIMER_OFF
 
 
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
@@ -96,7 +95,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
-    t.last_rx = t.last_tx = s.now
+    t.last_rx = t.last_tx = t.last_data = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
     _take_settings(s, t)
@@ -110,7 +109,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.recover = t.fack = t.reo_round = t.usage_end = t.ecn_end = t.retrans_high = t.iss
     t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
-    t.rcv_wscale = conn_window_scale(s, s.conf.receive_buffer_max)
+    t.rcv_wscale = conn_window_scale(s)
     demux_insert(s, t)
     return t
 
@@ -150,7 +149,7 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     if not early:
         conn_begin(s, t)
     if t.flags & TF_KEEPALIVE:
-        t.t_idle = s.now + t.keep_idle
+        t.t_idle = s.now + from_ms(t.keep_idle)
         wheel_update(s, t, t.t_idle)
     if not t.flags & TF_ORPHAN and not early:
         mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
@@ -290,7 +289,7 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
     demux_remove(s, t)
     conn_drop_payload(s, t)
     _drop_queues(s, t)
-    congestion_release(s, t)
     if t.flags & TF_PASSIVE:
         tally_remove(s, t)
+    congestion_release(s, t)
     slab_free(s.tcbs, t.id)

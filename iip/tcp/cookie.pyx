@@ -53,14 +53,14 @@ cdef uint32_t _mss_index(Segment* seg, int version) noexcept nogil:
     return i
 
 
-cdef void _stamp(Tcp* s, Segment* seg, Flow* flow, SynOptions* o) noexcept nogil:
+cdef void _stamp(Tcp* s, Segment* seg, Flow* flow, SynOptions* o, bint ecn) noexcept nogil:
     """Our timestamp, as it would be but for the low bits, and never later."""
     cdef uint32_t bits = TS_NO_WSCALE, now = s.ts_now
     if o.scale:
         bits = seg.wscale
     if o.sack:
         bits |= TS_SACK
-    if seg.flags & (TH_ECE | TH_CWR) == (TH_ECE | TH_CWR):
+    if ecn:
         bits |= TS_ECN
     if bits > (now & TS_BITS):
         now -= TS_BITS + 1
@@ -76,6 +76,7 @@ cdef int cookie_answer(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     cdef uint32_t p = reply_begin(s, rx, &flow), n, low
     cdef int64_t period = s.now // PERIOD
     cdef Packet* k
+    cdef bint ecn
     if p == NIL:
         return tx_queue_full
     memset(&o, 0, sizeof(SynOptions))
@@ -83,15 +84,16 @@ cdef int cookie_answer(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     o.ts = s.conf.timestamps and seg.opts & OPT_TS
     o.sack = o.ts and s.conf.sack and seg.opts & OPT_SACK_OK
     o.scale = o.ts and s.conf.window_scale and seg.opts & OPT_WSCALE
-    o.wscale = conn_window_scale(s, s.conf.receive_buffer_max)
+    ecn = o.ts and s.conf.ecn != ECN_OFF and seg.flags & (TH_ECE | TH_CWR) == (TH_ECE | TH_CWR)
+    o.wscale = conn_window_scale(s)
     if o.ts:
-        _stamp(s, seg, &flow, &o)
+        _stamp(s, seg, &flow, &o, ecn)
     n = write_options(options, &o)
     low = (PERIOD_BIT if period & 1 else 0) | _mss_index(seg, rx.version)
     k = pkt(s.pool, p)
     pkt_push(k, TCP_HEADER + n)
     tcp_write_header(pkt_data(k), seg.dport, seg.sport, _mac(s, rx, seg, seg.seq, period, low) | low, seg.seq + 1,
-                     TCP_HEADER + n, TH_SYN | TH_ACK, min(s.conf.receive_buffer, <uint32_t>65535))
+                     TCP_HEADER + n, TH_SYN | TH_ACK | (TH_ECE if ecn else 0), min(s.conf.receive_buffer, <uint32_t>65535))
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
     reply_send(s, &flow, p)
     s.cookies_until = s.now + 2 * PERIOD

@@ -26,7 +26,7 @@ cdef enum:
 cdef int64_t SECOND = 1000000000
 cdef int64_t EPOCH = 14400 * SECOND         # a cookie is good for one to two of them
 cdef int64_t RESET_MEMORY = 60 * SECOND     # how long an early connection that was reset counts as pending
-cdef int64_t FIRST_BLOCK = 60 * SECOND      # no data in SYNs to a server after a loss; doubled for each further one
+cdef int64_t FIRST_BLOCK = 60 * SECOND      # no data in SYNs to a server after a second loss; doubled for each further one
 
 
 # -- server ------------------------------------------------------------------------------------------------
@@ -201,14 +201,16 @@ cdef void _fell_back(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void fastopen_lost(Tcp* s, Tcb* t) noexcept nogil:
-    """Our SYN got no answer: the next one is a plain one, and SYNs to that server are for a while (RFC 7413 §4.1.3.1)."""
+    """Our SYN got no answer: the next one is a plain one, and if that happened before, SYNs to that server are for a
+    while (RFC 7413 §4.1.3.1)."""
     cdef FastOpenEntry* e
     if not t.fastopen & FO_OPTION:
         return
     t.fastopen &= ~(FO_OPTION | FO_WANTED)
     e = _make(s, &t.flow.dst)
     if e != NULL:
-        e.blocked_until = s.now + (FIRST_BLOCK << min(e.failures, 6))
+        if e.failures:            # once may be chance
+            e.blocked_until = s.now + (FIRST_BLOCK << min(e.failures - 1, 6))
         e.failures = min(e.failures + 1, 255)
     if t.fastopen & FO_DATA:
         _fell_back(s, t)

@@ -6,6 +6,7 @@ from iip.tcp.tcb cimport *
 
 cdef enum:
     INFINITE_SSTHRESH = 0x7FFFFFFF
+    NEVER = 0x7FFFFFFF            # of tune_space: the receive buffer is fixed
 
 
 cdef int _state(int state) noexcept:
@@ -40,19 +41,65 @@ cdef int _phase(Tcb* t) noexcept:
     return 1 if t.sacked or t.dup_acks else 0
 
 
+cdef int64_t _ms_since(Tcp* s, int64_t at) noexcept:
+    return (s.now - at) // 1000000
+
+
+cdef int64_t _so_far(Tcp* s, Tcb* t, int64_t counted, int by) noexcept:
+    """us that sending was limited, what goes on now included."""
+    if t.limited_at and t.limited_by == by:
+        counted += s.now - t.limited_at
+    return counted // 1000
+
+
+cdef dict _receiving(Tcp* s, Tcb* t):
+    return {
+        "ato": t.ato // 1000, "rcv_mss": t.rcv_mss, "rcv_wscale": t.rcv_wscale, "rcv_ssthresh": t.rcv_buf,
+        "rcv_rtt": t.rcv_rtt // 1000, "rcv_space": t.tune_space if t.tune_space < NEVER else t.rcv_buf,
+        "rcv_wnd": max(0, <int64_t><int>(t.rcv_adv - t.rcv_nxt)), "rcv_ooopack": t.n_ooo_in,
+        "bytes_received": t.bytes_received, "segs_in": t.segs_in, "data_segs_in": t.data_segs_in,
+        "last_data_recv": _ms_since(s, t.data_rx_at), "last_ack_recv": _ms_since(s, t.last_rx),
+    }
+
+
+cdef dict _sending(Tcp* s, Tcb* t):
+    """What the records in flight do not tell."""
+    cdef uint32_t mss = max(t.mss, <uint32_t>1), headers = 40 if t.flow.version == 4 else 60
+    cdef uint64_t out = t.snd_nxt - t.snd_una
+    if out and (t.state == SYN_SENT or t.state == SYN_RCVD or t.flags & TF_FIN_SENT):
+        out -= 1                  # a SYN or a FIN
+    return {
+        "snd_wscale": t.snd_wscale, "rto": t.rto // 1000, "snd_mss": t.mss, "pmtu": t.flow.mtu,
+        "rtt": t.srtt // 1000, "rttvar": t.rttvar // 1000,
+        "snd_ssthresh": INFINITE_SSTHRESH if t.ssthresh >= INFINITE_SSTHRESH else max(1, t.ssthresh // mss),
+        "snd_cwnd": t.cwnd // mss if t.cwnd else s.conf.initial_window,
+        "advmss": min(t.flow.mtu - headers, s.conf.mss) if s.conf.mss else t.flow.mtu - headers,
+        "snd_wnd": t.snd_wnd, "notsent_bytes": t.unsent, "total_retrans": t.n_retransmits, "bytes_acked": t.bytes_acked,
+        "bytes_sent": t.bytes_acked + out + t.bytes_retrans, "bytes_retrans": t.bytes_retrans, "segs_out": t.segs_out,
+        "data_segs_out": t.data_segs_out, "last_data_sent": _ms_since(s, t.last_data), "last_ack_sent": 0,
+        "busy_time": (t.busy + (s.now - t.busy_at if t.busy_at else 0)) // 1000,
+        "rwnd_limited": _so_far(s, t, t.rwnd_limited, LIM_WINDOW),
+        "sndbuf_limited": _so_far(s, t, t.sndbuf_limited, LIM_BUFFER),
+        "dsack_dups": t.n_dsack, "reord_seen": t.reo_seen, "reordering": 3, "fackets": 0, "rehash": 0,
+    }
+
+
 cdef dict tcp_info(Tcp* s, Tcb* t):
     """See `iip.TcpInfo`. Walks what is in flight; delivery rates are measured from the first call on."""
-    cdef uint32_t i = t.rtx_head, unacked = 0, sacked = 0, lost = 0, retrans = 0, mss = max(t.mss, <uint32_t>1)
-    cdef uint32_t headers = 40 if t.flow.version == 4 else 60
+    cdef uint32_t i = t.rtx_head, unacked = 0, sacked = 0, lost = 0, retrans = 0, records = 0
+    cdef uint32_t mss = max(t.mss, <uint32_t>1)
     cdef Packet* k
     rate_start(s, t)
     while i != NIL:
         k = pkt(s.pool, i)
+        records += 1
         unacked += max(1, (k.total_len + mss - 1) // mss)
         sacked += (k.flags & REC_SACKED) != 0
         lost += k.flags & (REC_LOST | REC_RETRANS) != 0 and not k.flags & REC_SACKED
         retrans += (k.flags & REC_RETRANS) != 0
         i = k.qnext
+    # every segment that is neither in flight nor a repetition arrived
+    delivered = t.data_segs_out - min(t.data_segs_out, t.n_retransmits + records - sacked)
     if t.flags & TF_SACK == 0:
         sacked = (t.sacked + mss - 1) // mss
     if t.state in (SYN_SENT, SYN_RCVD) and t.snd_nxt != t.snd_una:
@@ -61,18 +108,9 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
         "state": _state(t.state), "ca_state": _phase(t), "retransmits": 0 if t.flags & TF_PERSIST else t.backoff,
         "probes": t.probes, "backoff": t.backoff,
         "options": (1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0),
-        "snd_wscale": t.snd_wscale, "rcv_wscale": t.rcv_wscale, "rto": t.rto // 1000,
-        "ato": s.conf.delayed_ack // 1000, "snd_mss": t.mss, "unacked": unacked, "sacked": sacked, "lost": lost,
-        "retrans": retrans, "last_data_sent": (s.now - t.last_tx) // 1000000,
-        "last_ack_recv": (s.now - t.last_rx) // 1000000, "pmtu": t.flow.mtu, "rcv_ssthresh": t.rcv_buf,
-        "rtt": t.srtt // 1000, "rttvar": t.rttvar // 1000,
-        "snd_ssthresh": INFINITE_SSTHRESH if t.ssthresh >= INFINITE_SSTHRESH else max(1, t.ssthresh // mss),
-        "snd_cwnd": t.cwnd // mss if t.cwnd else s.conf.initial_window,
-        "advmss": min(t.flow.mtu - headers, s.conf.mss) if s.conf.mss else t.flow.mtu - headers, "reordering": 3,
+        "unacked": unacked, "sacked": sacked, "lost": lost, "retrans": retrans, "delivered": delivered,
         "delivery_rate": <uint64_t>t.rate_bytes * 1000000000 // <uint64_t>t.rate_interval if t.rate_interval else 0,
         "delivery_rate_app_limited": bool(t.app_limited),
         "pacing_rate": t.pacing_rate if t.cc_mode & CC_PACED else 0, "max_pacing_rate": t.max_pacing_rate,
-        "min_rtt": t.min_rtt // 1000, "rcv_space": t.rcv_buf, "total_retrans": t.n_retransmits, "bytes_acked": t.bytes_acked,
-        "bytes_received": t.bytes_received, "notsent_bytes": t.unsent, "snd_wnd": t.snd_wnd,
-        "rcv_wnd": max(0, <int64_t><int>(t.rcv_adv - t.rcv_nxt)), "rcv_ooopack": t.n_ooo,
+        "min_rtt": t.min_rtt // 1000, **_sending(s, t), **_receiving(s, t),
     }

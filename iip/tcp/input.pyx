@@ -9,12 +9,12 @@ from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
     conn_close, conn_established, conn_time_wait, mark_dirty)
 from iip.tcp.demux cimport demux_lookup
-from iip.tcp.ecn cimport ecn_input
 from iip.tcp.fastopen cimport fastopen_answered, fastopen_reset
 from iip.tcp.limits cimport rate_allows
 from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
+from iip.tcp.ecn cimport ecn_input
 from iip.tcp.receive cimport receive_in_order, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
@@ -175,9 +175,9 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     t.snd_una = t.iss + 1
     t.rcv_adv = t.rcv_nxt + min(t.rcv_buf, <uint32_t>65535)   # what our SYN offered
     conn_established(s, t)
+    if unlikely(seg.ack != t.snd_una):            # data that went with our SYN
+        ack_new(s, t, seg)
     if unlikely(t.fastopen):
-        if seg.ack != t.snd_una:
-            ack_new(s, t, seg)
         fastopen_answered(s, t, seg)
     _owe_ack(s, t)
     if seg.len or seg.flags & TH_FIN:
@@ -408,9 +408,9 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    t.last_rx = s.now
     if unlikely(t.ecn):
         ecn_input(s, t, seg)
-    t.last_rx = s.now
     if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now

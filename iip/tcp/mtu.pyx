@@ -39,8 +39,8 @@ cdef uint32_t mtu_mss(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t possible = _possible(s, t)
     if not t.modes & MD_MTU_PROBING:
         return possible
-    t.mtu_high = min(t.mtu_high, possible)
-    t.mtu_low = min(t.mtu_low, possible)
+    t.mtu_high = <uint16_t>min(<uint32_t>t.mtu_high, possible)
+    t.mtu_low = <uint16_t>min(<uint32_t>t.mtu_low, possible)
     return t.mtu_low
 
 
@@ -54,10 +54,10 @@ cdef uint32_t _base(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _search(Tcp* s, Tcb* t, uint32_t low) noexcept nogil:
     t.modes |= MD_MTU_PROBING
-    t.mtu_high = _possible(s, t)
-    t.mtu_low = min(low, t.mtu_high)
+    t.mtu_high = <uint16_t>_possible(s, t)
+    t.mtu_low = <uint16_t>min(low, <uint32_t>t.mtu_high)
     t.mtu_probe = 0
-    t.mtu_at = s.now
+    t.mtu_at = s.ts_now
     t.mss = t.mtu_low
 
 
@@ -70,11 +70,11 @@ cdef void mtu_begin(Tcp* s, Tcb* t) noexcept nogil:
 cdef uint32_t mtu_probe_size(Tcp* s, Tcb* t) noexcept nogil:
     """Bytes of a probe to send now; 0: not now. It needs an undisturbed connection, a window in which it is one of
     many, and enough data behind it (RFC 4821 §7.4)."""
-    cdef uint32_t size = (t.mtu_low + t.mtu_high) // 2, needed
+    cdef uint32_t size = (<uint32_t>t.mtu_low + t.mtu_high) // 2, needed
     if t.mtu_probe or t.flags & (TF_RECOVERY | TF_LOSS | TF_CORK) or t.sacked or t.lost:
         return 0
     if t.mtu_high - t.mtu_low < CLOSE_ENOUGH:
-        if s.now - t.mtu_at >= s.conf.mtu_interval:         # the path may have changed (RFC 8899 §5.3.3)
+        if from_ms(s.ts_now - t.mtu_at) >= s.conf.mtu_interval:         # the path may have changed (RFC 8899 §5.3.3)
             _search(s, t, t.mtu_low)
         return 0
     needed = size + FOLLOWING * t.mss
@@ -115,7 +115,7 @@ cdef bint mtu_black_hole(Tcp* s, Tcb* t) noexcept nogil:
     if s.conf.mtu_probing == 0:
         return False
     if t.modes & MD_MTU_PROBING:
-        low = max(min(low, t.mtu_low // 2), <uint32_t>MIN_MSS)
+        low = max(min(low, <uint32_t>t.mtu_low // 2), <uint32_t>MIN_MSS)
         if t.flow.version == 6:
             low = max(low, SMALLEST6 - _options(t))
     if pkt(s.pool, t.rtx_head).total_len <= low:

@@ -56,12 +56,12 @@ cdef void _keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil:
     """RFC 9293 §3.8.4."""
     _flag(t, TF_KEEPALIVE, on)
     if on and t.state >= ESTABLISHED and t.state != TIME_WAIT and not (t.state == FIN_WAIT_2 and t.flags & TF_ORPHAN):
-        t.t_idle = max(t.last_rx + t.keep_idle, s.now)
+        t.t_idle = max(t.last_rx + from_ms(t.keep_idle), s.now)
         wheel_update(s, t, t.t_idle)
 
 
 cdef void _linger(Tcb* t, int64_t value) noexcept nogil:
-    t.linger = max(value, <int64_t>0)
+    t.linger = to_ms(max(value, <int64_t>0))
     t.modes = t.modes | MD_LINGER if value >= 0 else t.modes & ~<uint32_t>MD_LINGER
 
 
@@ -82,7 +82,7 @@ cdef void _max_seg(Tcp* s, Tcb* t, uint16_t value) noexcept nogil:
 cdef void _receive_buffer(Tcb* t, int64_t value) noexcept nogil:
     """What was offered is not taken back."""
     t.modes |= MD_RCV_FIXED
-    t.tune_space = 0xFFFFFFFF
+    t.tune_space = 0x7FFFFFFF     # never
     t.rcv_buf = <uint32_t>min(value, <int64_t>65535 << t.rcv_wscale)
 
 
@@ -100,14 +100,14 @@ cdef int options_set(Tcp* s, Tcb* t, int option, int64_t value) noexcept nogil:
     elif option == CO_KEEPALIVE:
         _keepalive(s, t, value)
     elif option == CO_KEEPALIVE_IDLE:
-        t.keep_idle = value
+        t.keep_idle = to_ms(value)
         _keepalive(s, t, (t.flags & TF_KEEPALIVE) != 0)
     elif option == CO_KEEPALIVE_INTERVAL:
-        t.keep_interval = value
+        t.keep_interval = to_ms(value)
     elif option == CO_KEEPALIVE_PROBES:
         t.keep_probes = <uint8_t>value
     elif option == CO_USER_TIMEOUT:
-        t.user_timeout = value
+        t.user_timeout = to_ms(value)
     elif option == CO_LINGER:
         _linger(t, value)
     elif option == CO_UNSENT_LOW:
@@ -143,15 +143,15 @@ cdef int64_t options_get(Tcp* s, Tcb* t, int option) noexcept nogil:
     if option == CO_KEEPALIVE:
         return (t.flags & TF_KEEPALIVE) != 0
     if option == CO_KEEPALIVE_IDLE:
-        return t.keep_idle
+        return from_ms(t.keep_idle)
     if option == CO_KEEPALIVE_INTERVAL:
-        return t.keep_interval
+        return from_ms(t.keep_interval)
     if option == CO_KEEPALIVE_PROBES:
         return t.keep_probes
     if option == CO_USER_TIMEOUT:
-        return t.user_timeout
+        return from_ms(t.user_timeout)
     if option == CO_LINGER:
-        return t.linger if t.modes & MD_LINGER else -1
+        return from_ms(t.linger) if t.modes & MD_LINGER else -1
     if option == CO_UNSENT_LOW:
         return t.lowat
     if option == CO_MAX_SEG:
@@ -176,10 +176,9 @@ cdef bint options_cork_over(Tcp* s, Tcb* t) noexcept nogil:
     if t.modes & MD_CORK_DUE and t.cork_seq == t.snd_nxt:
         t.modes &= ~<uint32_t>MD_CORK_DUE
         return True
-    if t.cork_at == TIMER_OFF or t.cork_seq != t.snd_nxt:
+    if t.t_misc == TIMER_OFF or t.cork_seq != t.snd_nxt:
         t.cork_seq = t.snd_nxt
-        t.cork_at = s.now + CORKED
+        t.t_misc = s.now + CORKED
         t.modes &= ~<uint32_t>MD_CORK_DUE
-        t.t_misc = min(t.t_misc, t.cork_at)
         wheel_update(s, t, t.t_misc)
     return False

@@ -6,10 +6,10 @@ from iip.memory.pool cimport (
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.tcp.acks cimport acks_wait
-from iip.tcp.congestion cimport congestion_after_idle, congestion_sent
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
 from iip.tcp.mtu cimport mtu_probe_size
 from iip.tcp.options cimport options_cork_over
+from iip.tcp.congestion cimport congestion_after_idle, congestion_sent
 from iip.tcp.pacing cimport pacing_open, pacing_wait
 from iip.tcp.rack cimport arm_after_sending, arm_timer
 from iip.tcp.rate cimport rate_app_limited
@@ -51,7 +51,6 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     k.sent_at = s.now
     k.n_sent += 1
     t.data_segs_out += 1
-    t.data_tx_at = s.now
     if unlikely(t.cc_mode):
         congestion_sent(s, t, k)
     if unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
@@ -161,12 +160,31 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
         arm_timer(s, t)
 
 
+cdef void _limited(Tcp* s, Tcb* t, int by) noexcept nogil:
+    """For `Connection.info`: what keeps us from sending, and since when."""
+    if t.limited_at == 0:
+        t.limited_at = s.now
+        t.limited_by = <uint8_t>by
+
+
+cdef void _not_limited(Tcp* s, Tcb* t) noexcept nogil:
+    """Something was sent. The window may have closed again behind it."""
+    if t.limited_by == LIM_WINDOW:
+        t.rwnd_limited += s.now - t.limited_at
+    else:
+        t.sndbuf_limited += s.now - t.limited_at
+    t.limited_at = 0
+    if t.unsent and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0:
+        _limited(s, t, LIM_WINDOW)
+
+
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     """How many bytes the next segment takes: 0 when the window, the congestion window, Nagle (RFC 9293
     §3.7.4) or silly-window avoidance (§3.8.6.2.1) say wait."""
     cdef int32_t room = seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt)
     cdef uint32_t n = min(t.unsent, t.mss), in_flight
-    if room <= 0:
+    if unlikely(room <= 0):
+        _limited(s, t, LIM_WINDOW)
         return 0
     if <uint32_t>room < n:
         n = <uint32_t>room
@@ -196,6 +214,8 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     if t.rtx_tail == NIL:
         t.rtx_head = rec
         t.stalled_since = s.now
+        if t.busy_at == 0:
+            t.busy_at = s.now
     else:
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
@@ -219,7 +239,7 @@ cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
     count(s.counters, tcp_out_data)
     count(s.counters, tcp_mtu_probes)
     _start_rto(s, t)
-    t.mtu_probe = k.total_len
+    t.mtu_probe = <uint16_t>k.total_len
     t.mtu_probe_seq = k.seq
     if not _transmit(s, t, rec):
         mark_unsent(s, t, rec, k)
@@ -345,6 +365,17 @@ cdef inline void _note_usage(Tcb* t) noexcept nogil:
         t.cwnd_limited >>= 1      # what is becomes what was
 
 
+cdef void _tell_of_room(Tcp* s, Tcb* t) noexcept nogil:
+    """The application could not send all it had."""
+    if t.modes & MD_HELD and t.unsent < t.lowat:
+        t.modes &= ~<uint32_t>MD_HELD
+        mark_ready(s, t, EV_ACKED)
+    if t.modes & MD_SHORT:
+        t.modes &= ~<uint32_t>MD_SHORT
+        if t.unsent == 0 and t.rtx_head != NIL:
+            _limited(s, t, LIM_BUFFER)
+
+
 cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     """A connection in a synchronized state. False when it has to come back. An ACK that is owed leaves even when
     there is no memory for data: it lets the peer free some."""
@@ -354,14 +385,17 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         done = _retransmit_lost(s, t)
     if likely(done) and (t.unsent or t.flags & TF_FIN_WANTED):
         before = t.snd_nxt
-        if before == t.snd_una and unlikely(s.now - t.data_tx_at > t.rto or t.cc_mode & CC_MODEL):
-            congestion_after_idle(s, t)
         if unlikely(t.modes & MD_MTU_PROBING):
             _send_mtu_probe(s, t)
+        if before == t.snd_una and unlikely(s.now - t.last_data > t.rto or t.cc_mode & CC_MODEL):
+            congestion_after_idle(s, t)
         done = _send_new(s, t)
         if t.snd_nxt != before:
+            t.last_data = s.now
             _note_usage(t)
             arm_after_sending(s, t)
+            if unlikely(t.limited_at) and t.limited_at < s.now:
+                _not_limited(s, t)
             if s.now - t.data_rx_at < t.ato:
                 t.modes |= MD_PINGPONG
         if likely(done):
@@ -371,9 +405,8 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
         mark_ready(s, t, EV_ACKED)
-    if unlikely(t.modes & MD_HELD) and t.unsent < t.lowat:
-        t.modes &= ~<uint32_t>MD_HELD
-        mark_ready(s, t, EV_ACKED)
+    if unlikely(t.modes & (MD_HELD | MD_SHORT)):
+        _tell_of_room(s, t)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
         if t.snd_nxt == t.snd_una and not send_control(s, t, t.snd_una - 1, TH_ACK):

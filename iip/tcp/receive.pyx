@@ -7,7 +7,7 @@ from iip.tcp.acks cimport acks_note_arrival, acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
 from iip.tcp.tcb cimport *
-from iip.tcp.tuning cimport tuning_full_segment
+from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
 from iip.verdict cimport (
     count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
     tcp_rx_window_exceeded)
@@ -75,6 +75,7 @@ cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
         receive_in_order(s, t, i, k.total_len)
     if t.ooo_head == NIL and t.ooo_tail != NIL:
         t.ooo_tail = NIL
+        tuning_restart(s, t)
         conn_gap_closed(s, t)
     # a gap was filled, wholly or in part: tell the peer at once (RFC 5681 §4.2)
     t.flags |= TF_ACK_NOW
@@ -294,6 +295,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         receive_in_order(s, t, packet, seg.len)
     else:
         verdict = _queue_out_of_order(s, t, packet, seg.seq)
+        t.n_ooo_in += 1
         t.flags |= TF_ACK_NOW
         t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED) if not t.flags & TF_SACK else 0
     if unlikely(t.flags & TF_FIN_KNOWN):

@@ -56,17 +56,15 @@ cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
     t.tlp_end = 0
 
 
+cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
+    """Records were marked lost outside of any episode."""
+    if not mtu_probe_lost(s, t):
+        _enter_recovery(s, t)
 cdef inline void _reduce(Tcb* t, uint32_t window) noexcept nogil:
     """What the algorithm answered to loss or a mark. One that has a model of the path sets its window itself."""
     t.ssthresh = window
     if not t.cc_mode & CC_MODEL:
         t.cwnd = window
-
-
-cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
-    """Records were marked lost outside of any episode."""
-    if not mtu_probe_lost(s, t):
-        _enter_recovery(s, t)
 
 
 cdef void _leave_recovery(Tcb* t) noexcept nogil:
@@ -340,6 +338,9 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if t.snd_una == t.snd_nxt:    # RFC 6298 §5.2, §5.3
         t.t_rto = TIMER_OFF
         t.timer = TM_RTO
+        if t.unsent == 0:
+            t.busy += s.now - t.busy_at
+            t.busy_at = 0
     else:
         arm_timer(s, t)
     if likely(not t.flags & (TF_RECOVERY | TF_LOSS) and not t.sacked and not t.tlp_end and not seg.opts & OPT_SACK):

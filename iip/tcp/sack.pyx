@@ -86,6 +86,7 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
     if seg.n_sack and _is_dsack(seg):
         first = 1
         info.dsack = True
+        t.n_dsack += 1
         if t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker):
             t.undo_retrans -= 1
     for i in range(first, seg.n_sack):

@@ -1,5 +1,5 @@
 """Set-up and tear-down of the TCP part of a stack: the only place that allocates."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from iip.memory.pool cimport NIL
@@ -7,7 +7,7 @@ from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport (
-    FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
+    CC_EXTRA, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
 from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
@@ -116,8 +116,9 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     s.tcbs = slab
     s.tcb_base = slab.objects
     s.table = <DemuxEntry*>calloc(size, sizeof(DemuxEntry))
-    if s.table == NULL:
-        slab_fini(slab)
+    s.cc_extra = <uint8_t*>calloc(config.max_connections, CC_EXTRA)
+    if s.table == NULL or s.cc_extra == NULL:
+        tcp_teardown(s)
         raise MemoryError(f"no memory for the table of max_connections={config.max_connections}")
     s.table_mask = size - 1
     for i in range(4):
@@ -143,9 +144,11 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
 
 cdef void tcp_teardown(Tcp* s):
     free(s.table)
+    free(s.cc_extra)
     free(s.tally)
     free(s.fastopen_cache)
     s.table = NULL
+    s.cc_extra = NULL
     s.tally = NULL
     s.fastopen_cache = NULL
     if s.tcbs != NULL:

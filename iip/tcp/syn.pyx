@@ -5,11 +5,11 @@ from iip.net.checksum cimport net_l4_checksum
 from iip.net.output cimport net_output
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
-from iip.net.types cimport PROTO_TCP
 from iip.tcp.conn cimport conn_route_options
-from iip.tcp.ecn cimport ecn_syn_flags, ecn_take_syn
 from iip.tcp.fastopen cimport fastopen_data, fastopen_offer
 from iip.tcp.limits cimport rate_allows
+from iip.net.types cimport PROTO_TCP, Flow
+from iip.tcp.ecn cimport ecn_syn_flags, ecn_take_syn
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.segment cimport copy_bytes, hand_down
 from iip.tcp.tcb cimport *
@@ -66,7 +66,7 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     memset(o, 0, sizeof(SynOptions))
     o.mss = offered_mss(s, &t.flow)
     if t.max_seg:
-        o.mss = min(o.mss, t.max_seg)
+        o.mss = min(o.mss, <uint32_t>t.max_seg)
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
     o.sack = s.conf.sack and (not answer or t.flags & TF_SACK)
     o.scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)

@@ -4,6 +4,7 @@ One open-addressing table under the keyed hash of the demultiplexer, a quarter f
 address or an IPv6 /64, which is what a subscriber has; a port is an address that no host has.
 """
 from libc.stdint cimport uint64_t
+from iip.net.types cimport addr_is4
 from iip.tcp.demux cimport mix
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport *
@@ -17,7 +18,7 @@ cdef inline uint32_t _home(Tcp* s, uint64_t hi, uint64_t lo) noexcept nogil:
 
 cdef inline uint64_t _peer(const Addr* a) noexcept nogil:
     """The low half of a peer's key: all of an IPv4 address, nothing of an IPv6 one."""
-    return a.lo if a.hi == 0 and a.lo >> 32 == 0xFFFF else 0
+    return a.lo if addr_is4(a) else 0
 
 
 cdef TallyEntry* _entry(Tcp* s, uint64_t hi, uint64_t lo) noexcept nogil:

@@ -56,6 +56,23 @@ cdef enum:
     TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
 
 cdef enum:
+    # Tcb.modes: what is seldom looked at
+    MD_PAUSED = 0x01              # no payload for the application until it resumes
+    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
+    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
+    MD_SND_FIXED = 0x08           # of its send buffer
+    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
+    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
+    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
+    MD_CORK_DUE = 0x80            # what is corked has waited long enough
+    MD_SHORT = 0x100              # a send came short for want of room
+
+cdef enum:
+    # Tcb.limited_by
+    LIM_WINDOW = 1
+    LIM_BUFFER = 2
+
+cdef enum:
     # Tcb.fastopen (RFC 7413)
     FO_WANTED = 0x01              # client: the application wants its data to go with the SYN
     FO_OPTION = 0x02              # our next SYN, or SYN-ACK, carries the option
@@ -76,15 +93,6 @@ cdef enum:
 
 cdef enum:
     PORT_COUNTERS = 1024          # RFC 6056 §3.3.4, TABLE_LENGTH
-    # Tcb.modes: what is seldom looked at
-    MD_PAUSED = 0x01              # no payload for the application until it resumes
-    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
-    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
-    MD_SND_FIXED = 0x08           # of its send buffer
-    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
-    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
-    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
-    MD_CORK_DUE = 0x80            # what is corked has waited long enough
 
 cdef enum:
     # Tcb.timer
@@ -175,7 +183,7 @@ cdef struct Tcb:
     uint8_t cc_mode               # CC_*
     uint8_t ecn                   # ECN_*; 0: not negotiated
     uint8_t cwnd_limited          # CWND_*
-    uint8_t fastopen              # FO_*
+    uint8_t ce_count              # marked segments received, as RFC 9768 counts
     uint32_t usage                # most bytes unacknowledged in the window
     uint32_t usage_end            # that ends when this is acknowledged
     uint32_t unsent_head          # slices that have no sequence number on the wire yet
@@ -201,6 +209,7 @@ cdef struct Tcb:
     int64_t wheel_at              # when the wheel looks at this connection next
     int64_t last_rx
     int64_t last_tx
+    int64_t last_data             # when new data left last
     uint32_t wheel_next
     uint32_t wheel_prev
     uint32_t wheel_slot
@@ -210,13 +219,12 @@ cdef struct Tcb:
     uint32_t sent_tail
     uint32_t sack_hint            # a record near the latest SACK block, or NIL
     uint32_t fack                 # right edge of the highest SACK block
+    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
     uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
-    uint32_t retrans_high         # end of the highest retransmission
-    int64_t rack_xmit             # RACK: when it was sent,
+    int64_t rack_xmit             # when it was sent,
     int64_t rack_rtt              # and its round-trip time
     int64_t min_rtt
     int64_t min_rtt_at
-    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
     uint8_t reo_seen              # reordering was seen
     uint8_t reo_mult              # quarters of min_rtt that the reordering window has
     uint8_t reo_persist           # recoveries until it is narrow again
@@ -225,7 +233,9 @@ cdef struct Tcb:
     uint8_t tlp_retrans           # it was a retransmission
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
+    uint8_t fastopen              # FO_*
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
+    uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
     uint32_t undo_marker          # snd_una when the episode began
     uint32_t prior_cwnd
@@ -271,23 +281,26 @@ cdef struct Tcb:
     uint32_t tune_seq             # and from which
     uint32_t tune_space           # bytes of the best round trip so far
     # probing of the path MTU (RFC 4821), in payload bytes of a full segment
-    int64_t mtu_at                # when the search began
-    uint32_t mtu_low              # arrives
-    uint32_t mtu_high             # does not arrive, or is not possible: one less
-    uint32_t mtu_probe            # size of the probe that is out, 0: none
+    uint32_t mtu_at               # when the search began, ms of the timestamp clock
+    uint16_t mtu_low              # arrives
+    uint16_t mtu_high             # does not arrive, or is not possible: one less
+    uint16_t mtu_probe            # size of the probe that is out, 0: none
+    uint16_t max_seg              # 0: from the path and the peer
     uint32_t mtu_probe_seq        # and where it begins
     # what the application set for this connection
     uint32_t modes                # MD_*
     uint32_t lowat                # tcp_acked only while less is unsent; 0: always
-    int64_t t_misc                # deadline: cork, linger
-    int64_t cork_at               # when what is corked has to leave
-    int64_t linger
-    int64_t linger_at
-    int64_t keep_idle
-    int64_t keep_interval
-    int64_t user_timeout
-    uint16_t max_seg              # 0: from the path and the peer
+    int64_t t_misc                # deadline: what is corked leaves; once closed, who lingers is cut off
+    uint32_t cork_seq             # the corked segment begins there
+    uint32_t ecn_end              # congestion marks count again when this is acknowledged
+    uint32_t linger               # ms, as the next three
+    uint32_t keep_idle
+    uint32_t keep_interval
+    uint32_t user_timeout
     uint8_t keep_probes
+    uint8_t limited_by            # LIM_*
+    uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
+    uint32_t pace_burst           # pacing: ns that sending may be ahead of `pace_at`
     # statistics
     uint32_t segs_in
     uint32_t segs_out
@@ -295,15 +308,17 @@ cdef struct Tcb:
     uint32_t data_segs_out
     uint32_t n_dsack
     uint32_t n_ooo_in
-    uint32_t cork_seq             # the corked segment begins there
     uint64_t bytes_retrans
-    int64_t data_tx_at
-    int64_t ack_rx_at
+    int64_t busy                  # ns with something to send or unacknowledged, until
+    int64_t busy_at               # since when, 0: there is nothing
+    int64_t limited_at            # since when sending waits for
+    int64_t rwnd_limited          # ns that it waited for the peer's window
+    int64_t sndbuf_limited        # and for room in the send buffer
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
-    uint64_t cc_state[20]         # the algorithm's
+    uint64_t cc_state[14]         # the algorithm's; one that needs more has its place in Tcp.cc_extra
     # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
     uint32_t delivered            # bytes that arrived, ever,
     uint32_t lost_total           # and that were thought lost
@@ -316,8 +331,6 @@ cdef struct Tcb:
     uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
     uint64_t max_pacing_rate      # 0: no limit
     int64_t pace_at               # when what was sent so far will have been paid for
-    uint32_t pace_burst           # ns that sending may be ahead of it
-    uint32_t ecn_end              # congestion marks count again when this is acknowledged
 
 
 cdef struct AckInfo:
@@ -414,15 +427,16 @@ cdef struct TcpConf:
     bint sack
     bint timestamps
     bint nagle
+    bint strict_timestamps
     bint pacing
     uint8_t ecn                   # ECN_OFF...
     uint64_t max_pacing_rate
-    bint strict_timestamps
     const CongestionOps* cc
 
 
 cdef enum:
-    TCB_STRIDE = 1024             # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    CC_EXTRA = 256                # bytes of congestion control that few algorithms need, beside the connection
+    TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8
@@ -462,6 +476,7 @@ cdef struct Tcp:
     uint64_t* counters
     Slab* tcbs
     uint8_t* tcb_base             # of the slab: TCB_STRIDE bytes each
+    uint8_t* cc_extra             # CC_EXTRA bytes each; takes memory only where an algorithm wrote
     TcpConf conf
     DemuxEntry* table
     uint32_t table_mask
@@ -509,6 +524,15 @@ cdef extern from "stdint.h" nogil:
 
 cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
+
+
+cdef inline uint32_t to_ms(int64_t ns) noexcept nogil:
+    """Whole milliseconds, rounded up."""
+    return <uint32_t>min((ns + 999999) // 1000000, <int64_t>0xFFFFFFFF)
+
+
+cdef inline int64_t from_ms(uint32_t ms) noexcept nogil:
+    return <int64_t>ms * 1000000
 
 
 cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:

@@ -24,7 +24,7 @@ cdef void _time_out(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef bint _user_timeout(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 9293 §3.10.8, user timeout."""
-    if t.user_timeout and s.now - t.stalled_since >= t.user_timeout:
+    if t.user_timeout and s.now - t.stalled_since >= from_ms(t.user_timeout):
         count(s.counters, tcp_user_timeout)
         _time_out(s, t)
         return True
@@ -36,7 +36,7 @@ cdef void _restart_rto(Tcp* s, Tcb* t) noexcept nogil:
         t.backoff += 1
     t.t_rto = s.now + rto_backed_off(s, t)
     if t.user_timeout and t.state >= ESTABLISHED:
-        t.t_rto = min(t.t_rto, max(t.stalled_since + t.user_timeout, s.now + 1000000))
+        t.t_rto = min(t.t_rto, max(t.stalled_since + from_ms(t.user_timeout), s.now + 1000000))
 
 
 cdef void _syn_timer(Tcp* s, Tcb* t) noexcept nogil:
@@ -115,7 +115,7 @@ cdef void _ack_timer(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _keepalive_timer(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 9293 §3.8.4: probe an idle connection; one that answers stays. A user timeout decides instead of the number
     of probes."""
-    cdef int64_t due = t.last_rx + t.keep_idle
+    cdef int64_t due = t.last_rx + from_ms(t.keep_idle)
     if not t.flags & TF_KEEPALIVE:
         t.t_idle = TIMER_OFF
         return
@@ -123,19 +123,19 @@ cdef void _keepalive_timer(Tcp* s, Tcb* t) noexcept nogil:
         t.t_idle = due
         return
     if t.snd_nxt != t.snd_una or t.unsent:     # retransmission and persist find out sooner
-        t.t_idle = s.now + t.keep_idle
+        t.t_idle = s.now + from_ms(t.keep_idle)
         return
-    if t.probes and t.last_rx > s.now - t.keep_interval:
+    if t.probes and t.last_rx > s.now - from_ms(t.keep_interval):
         t.probes = 0
-        t.t_idle = t.last_rx + t.keep_idle
+        t.t_idle = t.last_rx + from_ms(t.keep_idle)
         return
-    if (s.now - t.last_rx >= t.user_timeout if t.user_timeout and t.probes else t.probes >= t.keep_probes):
+    if (s.now - t.last_rx >= from_ms(t.user_timeout) if t.user_timeout and t.probes else t.probes >= t.keep_probes):
         _time_out(s, t)
         return
     count(s.counters, tcp_keepalives)
     t.probes += 1
     t.flags |= TF_PROBE
-    t.t_idle = s.now + t.keep_interval
+    t.t_idle = s.now + from_ms(t.keep_interval)
     mark_dirty(s, t)
 
 
@@ -150,16 +150,14 @@ cdef void _idle_timer(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void _misc_timer(Tcp* s, Tcb* t) noexcept nogil:
     """What was held back by the cork leaves; who lingered too long is cut off."""
-    if t.cork_at <= s.now:
-        t.cork_at = TIMER_OFF
-        t.modes |= MD_CORK_DUE
-        mark_dirty(s, t)
-    t.t_misc = min(t.cork_at, t.linger_at)
-    if t.linger_at <= s.now:
-        t.linger_at = t.t_misc = TIMER_OFF
+    t.t_misc = TIMER_OFF
+    if t.flags & TF_ORPHAN and t.modes & MD_LINGER:
         count(s.counters, tcp_linger_expired)
         t.flags |= TF_SEND_RST
         conn_close(s, t, CLOSE_ABORTED)
+    else:
+        t.modes |= MD_CORK_DUE
+        mark_dirty(s, t)
 
 
 cdef void _run(Tcp* s, Tcb* t) noexcept nogil:

@@ -2,9 +2,10 @@
 
 The receiver offers twice what its application took in the best round trip, and more while that grows: a sender
 whose window doubles every round trip is never held up, and one that needs little gets little. The sender's buffer
-holds two congestion windows: one in flight, one for when it is acknowledged.
+holds two congestion windows: one in flight, one for when it is acknowledged. It is never smaller than the
+receiver's, for applications that echo.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t
 from iip.tcp.tcb cimport MD_SND_FIXED, Tcb, Tcp
 from iip.wire.bytes cimport unlikely
 from iip.wire.tcp cimport Segment
@@ -15,10 +16,16 @@ cdef void tuning_full_segment(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void tuning_taken(Tcp* s, Tcb* t, uint32_t taken) noexcept nogil
 
 
+cdef inline void tuning_restart(Tcp* s, Tcb* t) noexcept nogil:
+    """What waited behind a gap comes at once, however long it took: count from here."""
+    t.tune_seq = t.rcv_nxt
+    t.tune_at = s.now
+
+
 cdef inline void tuning_consumed(Tcp* s, Tcb* t) noexcept nogil:
     """The application took bytes."""
-    cdef uint32_t taken = t.rcv_nxt - t.rcv_buffered - t.tune_seq
-    if unlikely(taken > t.tune_space):
+    cdef int32_t taken = <int32_t>(t.rcv_nxt - t.rcv_buffered - t.tune_seq)
+    if unlikely(taken > <int32_t>t.tune_space):
         tuning_taken(s, t, taken)
 
 

@@ -8,7 +8,7 @@ from iip.wire.tcp cimport OPT_TS
 cdef enum:
     FIRST_SEGMENTS = 10           # a usual initial window (RFC 6928)
     SPARE_SEGMENTS = 16
-    NEVER = 0xFFFFFFFF
+    NEVER = 0x7FFFFFFF
 
 cdef int64_t TICK = 1000000       # ns of the timestamp clock
 
@@ -64,10 +64,12 @@ cdef void tuning_taken(Tcp* s, Tcb* t, uint32_t taken) noexcept nogil:
     rate = <uint64_t>(<double>taken * <double>t.rcv_rtt / <double>passed)
     if rate > t.tune_space:
         wanted = 2 * rate + SPARE_SEGMENTS * t.rcv_mss
-        wanted += 2 * wanted * (rate - t.tune_space) // t.tune_space     # as the peer's window grows
+        wanted += 2 * wanted * min(rate - t.tune_space, t.tune_space) // t.tune_space    # as the peer's window grows
         wanted = min(wanted, most)
         if wanted > t.rcv_buf and not pool_low(s.pool):
             t.rcv_buf = <uint32_t>wanted
+            if not t.modes & MD_SND_FIXED:    # who answers as much as it takes must not come short
+                t.snd_buf = max(t.snd_buf, t.rcv_buf)
         t.tune_space = <uint32_t>rate
     t.tune_seq += taken
     t.tune_at = s.now

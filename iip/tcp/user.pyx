@@ -134,6 +134,7 @@ cdef uint32_t _scarce(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     cdef uint32_t room = user_send_room(s, t)
     if n <= room:
         return n
+    t.modes |= MD_SHORT
     if t.lowat:
         t.modes |= MD_HELD        # the output phase says when there is room
     return room
@@ -255,8 +256,7 @@ cdef bint _linger(Tcp* s, Tcb* t) noexcept nogil:
     if t.linger == 0:
         user_abort(s, t)
         return False
-    t.linger_at = s.now + t.linger
-    t.t_misc = min(t.t_misc, t.linger_at)
+    t.t_misc = s.now + from_ms(t.linger)
     wheel_update(s, t, t.t_misc)
     return True
 

@@ -159,7 +159,8 @@ cdef uint32_t wheel_pop(Tcp* s) noexcept nogil:
 
 
 cdef int64_t _earliest(Tcp* s, int level, int64_t best) noexcept nogil:
-    """The earliest deadline of the first slot of `level` in use; its beginning if it holds too many."""
+    """The earliest deadline of the first slot of `level` in use; if it holds too many, its beginning, or a little later than
+    now when it has begun."""
     cdef Wheel* w = &s.wheel
     cdef uint64_t here = w.tick >> (WHEEL_BITS * level)
     cdef int distance = _next_bit(w, level, <int>((here + (level > 0)) & SLOT_MASK)), n = 0

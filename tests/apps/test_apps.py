@@ -56,7 +56,8 @@ def test_echo_of_much_more_than_the_buffers():
 
 def test_echo_slows_down_a_peer_that_does_not_read():
     data = bytes(5_000_000)
-    wire, client = start({7: Echo()}, client=Sender(data, consume=False), send_buffer=65536, receive_buffer=65536)
+    wire, client = start({7: Echo()}, client=Sender(data, consume=False), send_buffer=65536, receive_buffer=65536,
+                         autotune=False)
     conn = wire.client.tcp_connect("10.0.0.2", 7)
     wire.run(10)
     taken = len(data) - len(client.left)

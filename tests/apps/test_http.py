@@ -139,7 +139,8 @@ def test_requests_are_not_read_while_an_answer_waits(site):
         def tcp_acked(self, conn, n):
             self.left = self.left[conn.send(self.left):]
 
-    wire, client, app = serving(site, Flooder(consume=False), receive_buffer=16384, send_buffer=16384)
+    wire, client, app = serving(site, Flooder(consume=False), receive_buffer=16384, send_buffer=16384,
+                                autotune=False)
     wire.client.tcp_connect("10.0.0.2", 80)
     wire.run(20)
     assert app.requests == 1 and len(client.left) > len(flood) - 40_000

@@ -23,8 +23,12 @@ VARIANTS = [(), ("--ipv6",), ("--ethernet",), ("--ipv6", "--ethernet"), ("--no-o
             ("--copy", "--no-offload", "--ipv6"), ("--handler", "python"), ("--mtu", 9000)]
 
 
-@pytest.mark.parametrize("options", [*VARIANTS, ("--size", 5000), ("--size", 3, "--connections", 1),
-                                     ("--connections", 300)])
+BATCH = ("--handler", "batch")
+
+
+@pytest.mark.parametrize("options", [
+    *VARIANTS, ("--size", 5000), ("--size", 3, "--connections", 1), ("--connections", 300), BATCH, (*BATCH, "--size", 5000),
+    (*BATCH, "--connections", 300, "--ipv6", "--copy")])
 def test_pingpong(options):
     found = result("pingpong", "--seconds", 0.1, *options)
     assert found["transactions"] > 0 and found["packets_in_use"] == 0
@@ -35,6 +39,23 @@ def test_pingpong(options):
     client, server = found["counters"]["client"], found["counters"]["server"]
     assert client["tcp_established"] == server["tcp_established"] == client["tcp_closed"] == found["connections"]
     assert "tcp_retransmits" not in client and "tcp_retransmits" not in server
+
+
+@pytest.mark.parametrize("handler", ["cython", "python", "batch"])
+def test_idle_connections(handler):
+    found = result("pingpong", "--seconds", 0.05, "--connections", 3, "--idle", 600, "--handler", handler)
+    assert found["transactions"] > 0 and found["packets_in_use"] == 0
+    for counters in found["counters"].values():
+        assert counters["tcp_established"] == counters["tcp_closed"] == 603
+
+
+def test_more_connections_than_one_port_of_the_server_takes(monkeypatch):
+    """And cells that are as small as the messages."""
+    monkeypatch.setattr("iip.cli.pair.PER_PORT", 300)
+    monkeypatch.setattr("iip.cli.pingpong.MANY", 100)
+    found = result("pingpong", "--seconds", 0.05, "--connections", 1000, "--size", 200)
+    assert found["transactions"] > 1000 and found["packets_in_use"] == 0
+    assert found["counters"]["server"]["tcp_established"] == 1000
 
 
 @pytest.mark.parametrize("options", [*VARIANTS, ("--tso",), ("--connections", 5)])

@@ -45,7 +45,7 @@ class Chaos(iip.Handler):
     def act(self, conn):
         """Any call of the application."""
         rng = self.rng
-        choice = rng.randrange(16)
+        choice = rng.randrange(18)
         try:
             if choice < 5:
                 self.send(conn)
@@ -61,6 +61,10 @@ class Chaos(iip.Handler):
                 conn.nodelay = not conn.nodelay
             elif choice == 11:
                 conn.cork = not conn.cork
+            elif choice == 16:
+                self.option(conn)
+            elif choice == 17:
+                (conn.pause if rng.random() < 0.3 else conn.resume)()
             elif choice == 12:
                 repr(conn), conn.unacknowledged, conn.mss, conn.send_room, conn.state, conn.closed
             elif choice == 13:
@@ -69,6 +73,15 @@ class Chaos(iip.Handler):
                 self.anything()
         except EXPECTED:
             pass
+
+    def option(self, conn):
+        rng = self.rng
+        name, values = rng.choice((
+            ("quickack", (True, False)), ("keepalive", (True, False)), ("keepalive_idle", (0.5, 10.0)),
+            ("user_timeout", (0.0, 1.0)), ("linger", (None, 0.0, 1.0)), ("unsent_low", (0, 1, 5000)),
+            ("max_seg", (0, 1, 300, 65000)), ("traffic_class", (0, 255)), ("ttl", (1, 255))))
+        setattr(conn, name, rng.choice(values))
+        conn.unsent, conn.info(), getattr(conn, name)
 
     def send(self, conn):
         rng = self.rng
@@ -167,7 +180,9 @@ def settings(rng, **fixed):
         "receive_buffer": pick((2048, 10000, 65536, 1 << 20)), "out_of_order": pick((0, 2, 64)),
         "sack": pick((True, True, False)), "timestamps": pick((True, True, False)),
         "window_scale": pick((True, True, False)), "nagle": pick((True, False)),
-        "delayed_ack": pick((0.0, 0.04)), "time_wait": pick((0.0, 0.5, 60.0)), "fin_wait2": pick((0.0, 1.0, 60.0)),
+        "delayed_ack": pick((0.0, 0.04)), "quick_acks": pick((0, 16)), "autotune": pick((True, False)),
+        "unsent_low": pick((0, 0, 3000)), "mtu_probing": pick(("off", "blackhole", "always")),
+        "strict_timestamps": pick((False, False, True)), "time_wait": pick((0.0, 0.5, 60.0)), "fin_wait2": pick((0.0, 1.0, 60.0)),
         "keepalive": pick((0.0, 0.0, 2.0)), "keepalive_interval": 0.5, "keepalive_probes": 3,
         "user_timeout": pick((0.0, 0.0, 3.0)), "retries": pick((0, 3, 15)), "syn_retries": pick((0, 2)),
         "synack_retries": pick((0, 2)), "neighbours": pick((4, 64)), "neighbour_queue": pick((1, 16)),
@@ -177,6 +192,14 @@ def settings(rng, **fixed):
     }
     values.update(fixed)
     return iip.Config(**values)
+
+
+def limit(config, name):
+    """How large a buffer may become. The send buffer follows the receive buffer."""
+    if not config.autotune:
+        return getattr(config, name)
+    names = [name] if name == "receive_buffer" else ["send_buffer", "receive_buffer"]
+    return max(getattr(config, n + end) for n in names for end in ("", "_max"))
 
 
 class World:
@@ -255,10 +278,10 @@ class World:
         rows = rows[rows["state"] != 0]
         if len(rows):
             flight = rows["snd_nxt"] - rows["snd_una"]
-            _all(rows, flight <= config.send_buffer + 2, "snd_una <= snd_nxt, within the send buffer")
+            _all(rows, flight <= limit(config, "send_buffer") + 2, "snd_una <= snd_nxt, within the send buffer")
             _all(rows, rows["in_flight"] <= flight, "in_flight <= snd_nxt - snd_una")
-            _all(rows, rows["unsent"] <= config.send_buffer, "unsent within the send buffer")
-            _all(rows, rows["rcv_buffered"] <= config.receive_buffer, "rcv_buffered within the receive buffer")
+            _all(rows, rows["unsent"] <= limit(config, "send_buffer"), "unsent within the send buffer")
+            _all(rows, rows["rcv_buffered"] <= limit(config, "receive_buffer"), "rcv_buffered within the receive buffer")
             _all(rows, rows["rcv_wnd"].astype("i4") >= -1, "rcv_nxt not beyond the window")
             _all(rows, rows["out_of_order"] <= config.out_of_order, "out_of_order within its limit")
             _all(rows, rows["mss"] >= 64, "mss")

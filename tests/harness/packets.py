@@ -96,6 +96,11 @@ def opt_sack(*blocks):
         struct.pack("!II", left & M32, right & M32) for left, right in blocks)
 
 
+def opt_fastopen(cookie=b"", *, experimental=False):
+    value = (b"\xf9\x89" if experimental else b"") + cookie
+    return struct.pack("!BB", 254 if experimental else 34, 2 + len(value)) + value
+
+
 @dataclass
 class Options:
     mss: int | None = None
@@ -103,6 +108,8 @@ class Options:
     sack_permitted: bool = False
     timestamps: tuple[int, int] | None = None
     sack: tuple[tuple[int, int], ...] = ()
+    fastopen: bytes | None = None
+    fastopen_experimental: bytes | None = None
 
 
 def parse_options(raw):
@@ -124,6 +131,11 @@ def parse_options(raw):
         elif kind == 5:
             words = struct.unpack(f"!{len(value) // 4}I", value)
             out.sack = tuple(zip(words[::2], words[1::2], strict=True))
+        elif kind == 34:
+            out.fastopen = value
+        elif kind == 254:
+            assert value[:2] == b"\xf9\x89", "an experiment of ours is unknown"
+            out.fastopen_experimental = value[2:]
         elif kind == 8:
             out.timestamps = struct.unpack("!II", value)
         else:

@@ -301,3 +301,25 @@ def test_handle_after_the_engine_is_closed(wire):
         peer.conn.send(b"x")
     with pytest.raises(iip.IipError, match="engine is closed"):
         wire.engine.run(wire.now)
+
+
+def test_fin_waits_for_the_window(wire):
+    """A FIN takes a sequence number, which has to lie in the window (RFC 9293 §3.4, §3.8.6)."""
+    peer = enter(wire, ESTABLISHED)
+    peer.send(ACK, wnd=0)
+    peer.do("shutdown")
+    peer.expect_nothing()
+    peer.expect(ACK, seq=peer.rcv - 1, after=0.2)        # the window is probed
+    assert wire.state == ESTABLISHED
+    peer.send(ACK, wnd=1)
+    peer.expect(FIN | ACK)
+
+
+def test_fin_does_not_ride_beyond_the_window(wire):
+    peer = enter(wire, ESTABLISHED)
+    peer.send(ACK, wnd=10)
+    peer.conn.send(b"0123456789")
+    peer.do("shutdown")
+    peer.expect(ACK, data=b"0123456789")
+    peer.send(ACK, wnd=10)
+    peer.expect(FIN | ACK)

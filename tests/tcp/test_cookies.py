@@ -7,6 +7,8 @@ import iip
 from iip import Reason
 from tests.harness.packets import (
     ACK,
+    CWR,
+    ECE,
     FIN,
     M32,
     RST,
@@ -147,6 +149,23 @@ def test_mss_is_rounded_down(cookies, mss, version):
     known = max([m for m in (64, 536, 1220, 1360, 1400, 1440, 1460) if m <= mss], default=64)
     headers = 40 if version == 4 else 60
     assert got == max(min(known, 1500 - headers) - 12, 64)
+
+
+@pytest.mark.parametrize("ecn", ["off", "passive"])
+@pytest.mark.parametrize("ts", [True, False])
+def test_ecn_is_answered_only_if_it_can_be_remembered(make, ecn, ts):
+    """RFC 3168 §6.1.1: the peer that got no ECE believes that we do not take part, and we must not, either."""
+    wire = make(syn_cookies="always", ecn=ecn)
+    wire.engine.tcp_listen(80)
+    peer = Peer(wire, ts=ts)
+    peer.send(SYN | ECE | CWR, options=opt_mss(1460))
+    agreed = ECE if ecn == "passive" and ts else 0
+    peer.expect(SYN | ACK | agreed)
+    peer.send(ACK)
+    peer.write(b"x")
+    data = peer.expect(ACK, data=b"x")
+    marks = data.raw[1] & 3 if wire.version == 4 else data.raw[1] >> 4 & 3
+    assert marks == (2 if agreed else 0)          # ECT(0)
 
 
 def test_application_says_no(cookies):

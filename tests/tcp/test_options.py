@@ -305,3 +305,48 @@ def test_fin_and_close_wait_keep_the_options(wire):
     peer.send(FIN | ACK)
     assert peer.expect(ACK).options.timestamps[1] == peer.ts_now()
     assert wire.state == CLOSE_WAIT
+
+
+def test_in_a_reset(wire):
+    """RFC 7323 §3.2: an RST should carry it, too."""
+    peer = with_timestamps(wire)
+    peer.do("abort")
+    s = peer.expect(RST | ACK)
+    assert s.options.timestamps[1] == peer.ts_now()
+
+
+def test_none_in_a_reset_without_the_option(wire):
+    peer = enter(wire, ESTABLISHED)
+    peer.do("abort")
+    assert peer.expect(RST | ACK).options.timestamps is None
+
+
+def test_remembered_for_24_days(wire):
+    """RFC 7323 §5.5: then TS.Recent says nothing any more, and whatever comes replaces it."""
+    peer = with_timestamps(wire)
+    recent = peer.ts_now()
+    wire.advance(23 * 86400)
+    peer.send(ACK, data=b"x", seq=peer.nxt, tsval=recent - 1)
+    peer.expect(ACK)
+    assert wire.handler.take() == []
+    wire.advance(86400 + 1)
+    peer.send(ACK, data=b"x", tsval=recent - 1)
+    assert peer.expect(ACK).options.timestamps[1] == (recent - 1) & 0xFFFFFFFF
+    assert wire.handler.take() == [("payload", b"x")]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_missing(make, strict):
+    """RFC 7323 §3.2: a segment without the option that was agreed upon should be dropped; most stacks do not."""
+    wire = make(strict_timestamps=strict)
+    peer = with_timestamps(wire)
+    peer.send(ACK, data=b"x", seq=peer.nxt, ts=False)
+    if strict:
+        peer.expect_nothing()
+        wire.counters_are(tcp_no_timestamp=1)
+    else:
+        peer.nxt += 1
+        peer.expect(ACK)
+    assert wire.handler.take() == ([] if strict else [("payload", b"x")])
+    peer.send(RST, ts=False)
+    assert wire.engine.n_connections == 0

@@ -1,0 +1,1 @@
+"""Other stacks at the same work: `python -m bench.peers`."""

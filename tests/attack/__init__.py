@@ -1,0 +1,1 @@
+"""What strangers send to do harm: see docs/security.md."""

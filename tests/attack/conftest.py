@@ -1,0 +1,33 @@
+"""Fixtures of the attacks: those of the TCP tests."""
+import pytest
+
+pytest.register_assert_rewrite("tests.harness.wire", "tests.harness.peer", "tests.harness.packets",
+                               "tests.harness.states")
+
+from tests.harness.wire import Wire  # noqa: E402
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def version(request):
+    return request.param
+
+
+@pytest.fixture
+def make(version):
+    """Makes engines on a wire, with the settings given; afterwards nothing unexpected may have left them, and
+    every packet must be back in its pool."""
+    wires = []
+
+    def make(**settings):
+        wires.append(Wire(version, **settings))
+        return wires[-1]
+
+    yield make
+    for wire in wires:
+        wire.finish()
+
+
+@pytest.fixture
+def wire(make):
+    """An engine with default settings."""
+    return make()

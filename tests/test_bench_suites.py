@@ -1,0 +1,64 @@
+"""bench/: every measurement runs, for tiny counts; what it measures is not looked at."""
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging      # needs bench/, which a tree of tests alone does not have
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments, timeout=300):
+    return subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
+                          cwd=ROOT, check=False)
+
+
+def test_every_suite_runs():
+    pytest.importorskip("pytest_benchmark")
+    done = run("bench", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", ["pingpong", "cycle", "bulk"])
+def test_every_instruction_case_counts_something(case):
+    sys.path.insert(0, str(ROOT))
+    try:
+        from bench.instructions import CASES
+    finally:
+        sys.path.pop(0)
+    for name in (n for n in CASES if n.startswith(case)):
+        done = run("bench.instructions", "--child", name, 0)
+        assert done.returncode == 0 and int(done.stdout) == 0, done.stderr
+    done = run("bench.instructions", "--child", name, 1)
+    assert int(done.stdout) > 100
+
+
+def test_unknown_cases_are_named():
+    done = run("bench.instructions", "pong")
+    assert done.returncode == 2 and "pingpong-32" in done.stderr
+
+
+def test_peers_at_tiny_work(tmp_path):
+    """All that are installed; the table, and the reason for those that are not."""
+    pytest.importorskip("matplotlib")
+    done = run("bench.peers", "--seconds", 0.05, "--warm-up", 0.05, "--repeat", 2, "--connections", 2, "--only", "iip, Cython",
+               "--only", "iip, Python, batches", "--only", "Linux, epoll in C", "--only", "Linux, asyncio", "--only", "lwIP",
+               "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "peers.json").read_text())
+    peers = {row["peer"] for row in found["rows"]} | set(found["absent"])
+    assert {"iip, Cython", "Linux, asyncio", "lwIP"} <= peers and found["machine"]["processors"] >= 1
+    for row in found["rows"]:
+        assert 0 < row["low"] <= row["transactions_per_s"] <= row["high"] and row["runs"] == 2
+    with open(tmp_path / "peers.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(found["rows"])
+    assert (tmp_path / "peers.md").read_text().startswith("| stack |") and (tmp_path / "peers.png").stat().st_size > 1000
+
+
+def test_a_peer_that_is_absent_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run("bench.peers", "--only", "lwIP", "--output", tmp_path)
+    assert done.returncode == 1 and "lwIP: left out, no C compiler" in done.stderr
