@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 import goodput_peer  # noqa: E402
 
 PAIRS = ("sim", "linux-linux", "iip-linux", "linux-iip", "iip-iip")
-ALGORITHMS = ("reno", "cubic", "bbr")
+ALGORITHMS = ("reno", "cubic", "bbr", "dctcp")
+USUAL = ALGORITHMS[:3]            # DCTCP needs queues that mark
 RATE = 100e6
 SENDER, RECEIVER = "10.66.0.1", "10.66.0.2"
 MTU = 1500
@@ -244,7 +245,7 @@ def parse(arguments=None):
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", default=",".join(PAIRS))
-    parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
+    parser.add_argument("--algorithms", default=",".join(USUAL))
     parser.add_argument("--rtt", type=numbers, default=[0.01, 0.05, 0.2], help="seconds")
     parser.add_argument("--loss", type=numbers, default=[0, 0.001, 0.01, 0.03])
     parser.add_argument("--reorder", type=numbers, default=[0.05, 0.2])

@@ -20,7 +20,7 @@ PORT = 5001
 DEVICE = "iip"
 CONNECT = 20.0                    # seconds that connecting may take
 BLOCK = bytes(1 << 18)
-IIP_NAMES = {"reno": ("newreno", "reno"), "cubic": ("cubic",), "bbr": ("bbr",)}
+IIP_NAMES = {"reno": ("newreno", "reno"), "cubic": ("cubic",), "bbr": ("bbr",), "dctcp": ("dctcp",)}
 TCP_INFO_TOTAL_RETRANS = 100      # offset in struct tcp_info of Linux
 
 

@@ -93,6 +93,7 @@ cdef void _begin(Tcp* s, Tcb* t) noexcept nogil:
 cdef void congestion_start(Tcp* s, Tcb* t) noexcept nogil:
     """The connection is established."""
     t.cwnd = initial_window(s, t)
+    t.last_data = s.now           # no pause precedes the first segment
     if s.conf.pacing:
         t.cc_mode |= CC_PACED
     if s.conf.max_pacing_rate and not t.max_pacing_rate:

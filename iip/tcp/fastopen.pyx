@@ -11,7 +11,7 @@ from iip.tcp.conn cimport mark_ready
 from iip.tcp.demux cimport mix
 from iip.tcp.receive cimport receive_in_order
 from iip.tcp.record cimport record_cut, record_frame
-from iip.tcp.scoreboard cimport mark_lost, sent_append
+from iip.tcp.scoreboard cimport mark_unsent, sent_append
 from iip.tcp.tcb cimport *
 from iip.verdict cimport (
     count, tcp_fastopen_acked, tcp_fastopen_bad_cookie, tcp_fastopen_cookies_out, tcp_fastopen_fallback, tcp_fastopen_in,
@@ -196,7 +196,7 @@ cdef void _fell_back(Tcp* s, Tcb* t) noexcept nogil:
     count(s.counters, tcp_fastopen_fallback)
     t.fastopen &= ~FO_DATA
     if i != NIL:
-        mark_lost(s, t, i, pkt(s.pool, i))
+        mark_unsent(s, t, i, pkt(s.pool, i))
         t.flags |= TF_RTX_NOW
 
 

@@ -111,7 +111,7 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
         "options": ((1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0)
                     | (8 if t.ecn & ECN_OK else 0)),
         "unacked": unacked, "sacked": sacked, "lost": lost, "retrans": retrans, "delivered": delivered,
-        "delivery_rate": t.rate_bytes * 1000000000 // t.rate_interval if t.rate_interval else 0,
+        "delivery_rate": <uint64_t>t.rate_bytes * 1000000000 // <uint64_t>t.rate_interval if t.rate_interval else 0,
         "delivery_rate_app_limited": bool(t.app_limited),
         "pacing_rate": t.pacing_rate if t.cc_mode & CC_PACED else 0, "max_pacing_rate": t.max_pacing_rate,
         "min_rtt": t.min_rtt // 1000, **_sending(s, t), **_receiving(s, t),

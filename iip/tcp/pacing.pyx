@@ -9,6 +9,7 @@ cdef enum:
     SLOW = 150000                 # bytes per second below which it is one (1.2 Mbit/s)
 
 cdef uint64_t SECOND = 1000000000
+cdef uint64_t MAX_BURST = 4 * SECOND
 
 
 cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
@@ -18,7 +19,8 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
-    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause earns nothing."""
+    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause
+    earns nothing."""
     if s.now - t.pace_at > t.pace_burst:
         t.pace_at = s.now
     if t.pacing_rate:
@@ -26,7 +28,7 @@ cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
 
 
 cdef void pacing_set(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
-    """A new rate, bytes per second, within the limit. What is ahead of its time is ahead by as many bytes."""
+    """A new rate, bytes per second, within the limit."""
     cdef uint64_t quantum
     if t.max_pacing_rate and (rate == 0 or rate > t.max_pacing_rate):
         rate = t.max_pacing_rate
@@ -35,7 +37,7 @@ cdef void pacing_set(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
         return
     quantum = min(rate >> QUANTUM_SHIFT, <uint64_t>MAX_QUANTUM)
     quantum = max(quantum, <uint64_t>t.mss * (MIN_SEGMENTS if rate >= SLOW else 1))
-    t.pace_burst = <uint32_t>min(quantum * SECOND // rate, <uint64_t>0xFFFFFFFF)
+    t.pace_burst = <uint32_t>min(quantum * SECOND // rate, MAX_BURST)
 
 
 cdef void pacing_by_window(Tcp* s, Tcb* t) noexcept nogil:

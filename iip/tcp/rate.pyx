@@ -1,5 +1,5 @@
 """Delivery-rate estimation: see rate.pxd."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from iip.memory.pool cimport NIL, REC_APP_LIMITED, pkt
 from iip.tcp.tcb cimport CC_RATE, rec_space, tcp_in_flight
 from iip.wire.seq cimport seq_diff, seq_gt
