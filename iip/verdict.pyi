@@ -137,8 +137,8 @@ class Verdict(IntEnum):
     tcp_reset_received = 133
     tcp_timed_out = 134
     tcp_user_timeout = 135
-    tcp_persist_timeout = 136
-    tcp_linger_expired = 137
+    tcp_linger_expired = 136
+    tcp_persist_timeout = 137
     tcp_time_wait_reused = 138
     tcp_time_wait_recycled = 139
     tcp_icmp_hard_error = 140
