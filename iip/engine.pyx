@@ -5,7 +5,7 @@ cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
-from iip.memory.slab cimport slab_handle, slab_live, slab_lookup
+from iip.memory.slab cimport slab_handle, slab_in_use, slab_live, slab_lookup
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
@@ -15,6 +15,7 @@ from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
+from iip.tcp.lookahead cimport AHEAD_MANY, Ahead, look_ahead
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -309,6 +310,15 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
     count(self.counters, verdict)
 
 
+cdef void _input_many(Engine self, int n) noexcept nogil:
+    """A burst for so many connections that no cache holds them."""
+    cdef Ahead ahead
+    cdef int i
+    for i in range(n):
+        look_ahead(self.tcp, &ahead, self.rx, n, i)
+        _input_one(self, self.rx[i])
+
+
 cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
@@ -318,10 +328,13 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
             octets += pkt(self.net.pool, self.rx[i]).total_len
         count_n(self.counters, rx_packets, n)
         count_n(self.counters, rx_bytes, octets)
-        for i in range(n):
-            if i + 1 < n:
-                prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
-            _input_one(self, self.rx[i])
+        if unlikely(slab_in_use(self.slab) > AHEAD_MANY):
+            _input_many(self, n)
+        else:
+            for i in range(n):
+                if i + 1 < n:
+                    prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
+                _input_one(self, self.rx[i])
     if unlikely(self.net.loop_head != NIL):
         for _i in range(MAX_LOOPED):
             looped = net_loopback_pop(self.net)
