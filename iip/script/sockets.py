@@ -280,7 +280,7 @@ class TcpSocket(Socket):
             return False
         if self.send_room() == 0:
             return False
-        return 3 * (self.conn.send_buffer - self.unacknowledged()) >= int(self.conn.send_buffer)
+        return bool(3 * (self.conn.send_buffer - self.unacknowledged()) >= int(self.conn.send_buffer))
 
     # -- calls ---------------------------------------------------------------------------------------------
 
