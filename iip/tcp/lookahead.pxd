@@ -30,7 +30,7 @@ cdef inline uint32_t _entry_of(Tcp* s, Packet* k) noexcept nogil:
     cdef const uint8_t* p = pkt_data(k) + s.net.link_len
     cdef const uint8_t* ports
     cdef Addr local, remote
-    if k.len < s.net.link_len + 44:
+    if k.len < <uint32_t>s.net.link_len + 44:
         return 0
     if p[0] == 0x45:
         addr_from4(&remote, p + 12)
