@@ -143,7 +143,7 @@ cdef class Batch:
         elif to is not None:
             indexes = self.payloads["index"]
         if to is not None:
-            conns = to
+            conns = np.require(to, requirements="A") if isinstance(to, np.ndarray) else to    # columns of packed records
             if conns.shape[0] != n:
                 raise ValueError(f"to: {conns.shape[0]} connections for {n} rows")
         out = np.empty(n, np.int64)

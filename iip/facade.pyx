@@ -38,6 +38,11 @@ _CHANGEABLE = frozenset({
     "copy_threshold", "ports", "pacing", "max_pacing_rate", "ecn"})
 
 
+cdef object _aligned(object conns):
+    """A column of packed records may lie anywhere: then a copy."""
+    return np.require(conns, requirements="A") if isinstance(conns, np.ndarray) else conns
+
+
 @cython.no_gc_clear
 cdef class Engine(CoreEngine):
     """One TCP/IP stack inside your program.
@@ -212,7 +217,7 @@ cdef class Engine(CoreEngine):
         """Queue data on many connections. data: one buffer, of which each gets all, or a list with a buffer for each.
         How many bytes each took, an array of int64: -1 when the connection is gone or was shut down. As with
         `Connection.send`, long `bytes` for all are referenced and everything else is copied."""
-        cdef const uint64_t[:] handles = conns
+        cdef const uint64_t[:] handles = _aligned(conns)
         cdef Py_buffer view
         cdef Py_ssize_t i, n = handles.shape[0]
         self._open()
@@ -241,14 +246,14 @@ cdef class Engine(CoreEngine):
 
     def consume_many(self, conns, n):
         """Received bytes of many connections are dealt with: `n` of each, or an array with a number for each."""
-        cdef const uint64_t[:] handles = conns
+        cdef const uint64_t[:] handles = _aligned(conns)
         cdef const uint32_t[:] numbers
         cdef Py_ssize_t i
         self._open()
         if isinstance(n, int):
             numbers = np.full(handles.shape[0], n, np.uint32)
         else:
-            numbers = np.ascontiguousarray(n, np.uint32)
+            numbers = np.require(n, np.uint32, "CA")
         if numbers.shape[0] != handles.shape[0]:
             raise ValueError(f"n: {numbers.shape[0]} numbers for {handles.shape[0]} connections")
         for i in range(handles.shape[0]):
@@ -256,7 +261,7 @@ cdef class Engine(CoreEngine):
 
     def close_many(self, conns, *, abort=False):
         """`Connection.close` for many connections, or with `abort` their `abort`. Those that are gone do not matter."""
-        cdef const uint64_t[:] handles = conns
+        cdef const uint64_t[:] handles = _aligned(conns)
         cdef Py_ssize_t i
         self._open()
         for i in range(handles.shape[0]):
@@ -267,8 +272,8 @@ cdef class Engine(CoreEngine):
 
     def set_users(self, conns, values):
         """Give each connection a number of the application's own (int64, 0 at first), which its events carry."""
-        cdef const uint64_t[:] handles = conns
-        cdef const int64_t[:] numbers = np.ascontiguousarray(values, np.int64)
+        cdef const uint64_t[:] handles = _aligned(conns)
+        cdef const int64_t[:] numbers = np.require(values, np.int64, "CA")
         cdef uint64_t* word
         cdef Py_ssize_t i
         self._open()
