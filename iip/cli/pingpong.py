@@ -54,7 +54,7 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
     client.finish()
     wait_for(run, lambda: client.closed == connections, "the connections did not close", every)
     pair.hang_up(run)
-    wait_for(run, lambda: client.closed == every, "the idle connections did not close", every)
+    wait_for(run, lambda: client.closed == every and pair.server.n_connections == 0, "the idle connections did not close", every)
     result = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "ns_per_transaction": took * 1e9 / transactions if transactions else None,
