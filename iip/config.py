@@ -86,6 +86,7 @@ class Config:
     initial_window: int = _number(1, 64, "segments", 10)
     congestion: str = "newreno"
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
+    tso: int = _number(0, 65535, "bytes; 0: the device cuts no segments", 65535)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
     def __post_init__(self) -> None:

@@ -234,6 +234,7 @@ cdef inline uint32_t pkt_tailroom(Packet* k) noexcept nogil:
 
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t pkt_copy_out(Pool* pool, uint32_t i, uint32_t skip, uint8_t* dst, uint32_t n) noexcept nogil
+cdef uint32_t pkt_split(Pool* pool, uint32_t i, uint32_t n) noexcept nogil
 cdef uint32_t pkt_linearize(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t pkt_chain_len(Pool* pool, uint32_t i) noexcept nogil
 cdef void pkt_trim_head(Pool* pool, uint32_t i, uint32_t n) noexcept nogil

@@ -3,7 +3,7 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
-from iip.net.types cimport CAP_SG
+from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_remove, wheel_update
@@ -78,13 +78,22 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
     t.snd_una = t.snd_nxt = t.iss
     t.recover = t.fack = t.reo_round = t.iss
-    t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
+    t.mss = t.tso = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
     if s.conf.window_scale:
         while t.rcv_wscale < 14 and t.rcv_buf >> t.rcv_wscale > 65535:
             t.rcv_wscale += 1
     demux_insert(s, t)
     return t
+
+
+cdef uint32_t _largest_record(Tcp* s, Tcb* t, uint32_t headers) noexcept nogil:
+    """Bytes that a device with TSO takes at once, in whole segments: an IP packet has at most 65535."""
+    cdef uint32_t most
+    if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6) or not s.net.caps & CAP_SG:
+        return t.mss
+    most = min(s.conf.tso, 65535 - headers - TIMESTAMP_OPTION)
+    return max(most - most % t.mss, t.mss)
 
 
 cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
@@ -101,6 +110,7 @@ cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
     if not s.net.caps & CAP_SG:   # a segment is then one piece
         mss = min(mss, s.pool.cell_size - s.pool.headroom)
     t.mss = max(mss, <uint32_t>MIN_MSS)
+    t.tso = _largest_record(s, t, headers)
 
 
 cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:

@@ -46,10 +46,13 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
     cdef Packet* k
     while i != NIL:
         k = pkt(s.pool, i)
-        unacked += max(1, (k.total_len + mss - 1) // mss)
-        sacked += (k.flags & REC_SACKED) != 0
-        lost += k.flags & (REC_LOST | REC_RETRANS) != 0 and not k.flags & REC_SACKED
-        retrans += (k.flags & REC_RETRANS) != 0
+        unacked += k.segs
+        if k.flags & REC_SACKED:
+            sacked += k.segs
+        elif k.flags & (REC_LOST | REC_RETRANS):
+            lost += k.segs
+        if k.flags & REC_RETRANS:
+            retrans += k.segs
         i = k.qnext
     if t.flags & TF_SACK == 0:
         sacked = (t.sacked + mss - 1) // mss

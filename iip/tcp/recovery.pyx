@@ -10,6 +10,7 @@ from iip.memory.pool cimport (
 from iip.net.output cimport net_confirm
 from iip.tcp.conn cimport mark_dirty, mark_ready
 from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
+from iip.tcp.record cimport segments_of, record_split
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
 from iip.tcp.scoreboard cimport AckInfo, forget_marks, mark_lost, mark_not_lost, sent_append, sent_remove
@@ -143,8 +144,10 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             if seq_lt(k.seq, ack):
                 n = ack - k.seq
                 _forget(s, t, i, k, n, info)
-                info.sent_at = -2
+                if likely(k.segs <= 1):
+                    info.sent_at = -2
                 pkt_trim_head(s.pool, i, n)
+                k.segs = <uint16_t>segments_of(t, k.total_len)
                 k.seq = ack
             break
         _forget(s, t, i, k, n, info)
@@ -185,12 +188,19 @@ cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at, int64_t
             rtt_sample(s, t, <int64_t>ms * 1000000)
 
 
+cdef void _head_is_lost(Tcp* s, Tcb* t) noexcept nogil:
+    """The first segment in flight; of a record of many only that one, if there is a view for the others."""
+    if pkt(s.pool, t.rtx_head).total_len > t.mss:
+        record_split(s, t, t.rtx_head, t.mss)
+    mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
+
+
 cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nogil:
     """RFC 6582 §3.2 step 3, partial acknowledgement: the next hole is at the front."""
     t.sacked -= min(t.sacked, acked - min(acked, t.mss))
     if t.rtx_head != NIL:
         pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
-        mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
+        _head_is_lost(s, t)
         t.flags |= TF_RTX_NOW
 
 
@@ -313,11 +323,11 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §3.2, RFC 3042: each duplicate says that one segment has left the network."""
     cdef uint32_t out = t.snd_nxt - t.snd_una
     cdef Packet* k = pkt(s.pool, t.rtx_head)
-    if t.sacked + t.lost + t.mss + rec_space(k) <= out:
+    if t.sacked + t.lost + t.mss + min(rec_space(k), t.mss) <= out:
         t.sacked += t.mss
     if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
         _enter_recovery(s, t)
-        mark_lost(s, t, t.rtx_head, k)
+        _head_is_lost(s, t)
     mark_dirty(s, t)
 
 

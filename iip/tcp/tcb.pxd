@@ -125,6 +125,7 @@ cdef struct Tcb:
     uint32_t dirty_next
     uint32_t ready_next
     uint32_t max_wnd              # largest window the peer offered
+    uint32_t tso                  # most payload bytes of a record: segments that the device cuts; or mss
     # time, ns
     int64_t rto
     int64_t srtt
@@ -228,6 +229,7 @@ cdef struct TcpConf:
     uint32_t mss
     uint32_t initial_window
     uint32_t copy_threshold
+    uint32_t tso
     uint16_t port_low
     uint16_t port_high
     bint window_scale
