@@ -20,13 +20,13 @@ from iip.runtime.pair import run_rounds
 A, B = "10.0.0.1", "10.0.0.2"
 
 
-def pair(client, server, *, connections, version=4, **link):
+def pair(client, server, *, connections, version=4, settings=None, **link):
     """Two engines on a memory link, their link, and the address of the second."""
     a, b = (A, B) if version == 4 else ("fd00::1", "fd00::2")
     bits = 24 if version == 4 else 64
     pool = iip.PacketPool(max(8192, 4 * connections))
     wire = MemoryLink(capacity=1 << 16, **link)
-    settings = {"max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256}
+    settings = {**(settings or {}), "max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256}
     left = iip.Engine(iip.Config(addresses=[f"{a}/{bits}"], **settings), client, wire.a, pool, seed=1)
     right = iip.Engine(iip.Config(addresses=[f"{b}/{bits}"], **settings), server, wire.b, pool, seed=2)
     right.tcp_listen(7)
@@ -71,6 +71,12 @@ CASES = {
     "pingpong-1000": (pingpong, {"connections": 1000}, 40),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),
+    "bulk-tso": (bulk, {"tso": True}, 1000),
+    "bulk-gso": (bulk, {"settings": {"gso": True}}, 1000),
+    "bulk-gso-link": (bulk, {"tso": True, "lro": False}, 1000),
+    "bulk-gro": (bulk, {"settings": {"gro": True}}, 1000),
+    "bulk-gso-gro": (bulk, {"settings": {"gso": True, "gro": True}}, 1000),
+    "pingpong-32-gro": (pingpong, {"settings": {"gro": True}}, 1000),
 }
 
 

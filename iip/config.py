@@ -59,6 +59,10 @@ class Config:
     # tcp: connections
     max_connections: int = _number(1, 1 << 22, "connections", 16384)
     max_half_open: int = _number(1, 1 << 20, "connections", 4096)
+    half_open_per_port: int = _number(0, 1 << 20, "connections; 0: no limit of its own", 0)
+    half_open_per_peer: int = _number(0, 1 << 20, "connections; 0: no limit of its own", 0)
+    connections_per_peer: int = _number(0, 1 << 22, "connections; 0: no limit", 0)
+    syn_cookies: str = "auto"             # or "always", "off"
     send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
     receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
     out_of_order: int = _number(0, 1 << 16, "segments per connection", 1024)
@@ -81,11 +85,22 @@ class Config:
     keepalive_interval: float = _number(0.01, 86400, "seconds", 75.0)
     keepalive_probes: int = _number(1, 255, "probes", 9)
     user_timeout: float = _number(0, 86400, "seconds; 0: by retries", 0.0)
+    persist_timeout: float = _number(0, 86400, "seconds a peer may keep its window closed; 0: for ever", 0.0)
+    # tcp: answers to strangers
+    rst_rate: int = _number(0, 1_000_000, "RSTs per second", 1000)
+    challenge_rate: int = _number(0, 1_000_000, "ACKs per second", 1000)
+    # tcp: fast open
+    fastopen: str = "off"                 # or "client", "server", "both"
+    fastopen_pending: int = _number(1, 1 << 20, "connections", 256)
+    fastopen_cache: int = _number(4, 1 << 16, "servers", 64)
     # tcp: behaviour
     nagle: bool = True
     initial_window: int = _number(1, 64, "segments", 10)
     congestion: str = "newreno"
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
+    max_pinned: int = _number(0, 1 << 40, "bytes; longer sends are copied again", 1 << 28)
+    gso: bool = False
+    gro: bool = False
     tso: int = _number(0, 65535, "bytes; 0: the device cuts no segments", 65535)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
@@ -179,6 +194,10 @@ class Config:
             raise ConfigError(f"rto_min={self.rto_min}: must not exceed rto_max={self.rto_max}")
         if self.mss and not 64 <= self.mss <= self.mtu - 40:
             raise ConfigError(f"mss={self.mss}: must be 0 or from 64 to mtu - 40 = {self.mtu - 40}")
+        if self.syn_cookies not in ("off", "auto", "always"):
+            raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
+        if self.fastopen not in ("off", "client", "server", "both"):
+            raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

@@ -8,7 +8,7 @@ from iip.net.types cimport Addr
 from iip.tcp.tcb cimport Tcb, Tcp
 
 cpdef enum:                       # iip.engine.API_VERSION in Python: of the engine at hand
-    API_VERSION = 1               # bumped with every change of what extensions see through iip/__init__.pxd
+    API_VERSION = 2               # bumped with every change of what extensions see through iip/__init__.pxd
 
 
 cdef struct SynInfo:
@@ -61,6 +61,12 @@ cdef class Engine:
     cdef Slab* slab
     cdef uint64_t* counters                # by Verdict
     cdef uint32_t* rx
+    # segmentation in software (Config.gso)
+    cdef bint gso
+    cdef bint gro                          # Config.gro
+    cdef uint32_t rest                     # what is left of the frame being cut, or NIL
+    cdef uint32_t segments[64]             # cut, and not taken by the driver yet
+    cdef uint32_t n_segments
     cdef int burst
     cdef int late                          # runs in which timers waited for input
     cdef bint closed
@@ -80,6 +86,7 @@ cdef class Engine:
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
+    cdef void fastopen(self, uint64_t conn) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil
     cdef void shut(self)

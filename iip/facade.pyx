@@ -26,7 +26,8 @@ from iip.verdict import Verdict
 
 
 _CHANGEABLE = frozenset({
-    "send_buffer", "receive_buffer", "out_of_order", "max_half_open", "mss", "window_scale", "sack", "timestamps", "rto_min",
+    "send_buffer", "receive_buffer", "out_of_order", "max_half_open", "syn_cookies", "rst_rate", "challenge_rate",
+    "persist_timeout", "mss", "window_scale", "sack", "timestamps", "rto_min",
     "rto_max", "rto_initial", "syn_retries", "synack_retries", "retries", "delayed_ack", "time_wait", "fin_wait2",
     "keepalive", "keepalive_interval", "keepalive_probes", "user_timeout", "nagle", "initial_window", "congestion",
     "copy_threshold", "ports"})
@@ -110,9 +111,13 @@ cdef class Engine(CoreEngine):
         self._open()
         self.listen(_port(port, "port", 0), on)
 
-    def tcp_connect(self, address, port, *, source=None, source_port=0):
+    def tcp_connect(self, address, port, *, source=None, source_port=0, data=None):
         """Open a connection; `tcp_connected` or `tcp_closed` follows. Returns the `Connection`, on which data may
-        be queued at once. `source` and `source_port` are chosen when left out."""
+        be queued at once. `source` and `source_port` are chosen when left out.
+
+        data: queued, and if `Config.fastopen` allows and the server has given us a cookie before, sent with the
+        SYN (RFC 7413). The server's application may then see it twice: only for requests that may be repeated.
+        """
         cdef Addr remote, local
         cdef int error = 0
         cdef uint64_t handle
@@ -125,7 +130,14 @@ cdef class Engine(CoreEngine):
                               &error)
         if handle == 0:
             raise _open_error(error, address, port, source, source_port)
-        return connection_new(self, handle)
+        conn = connection_new(self, handle)
+        if data is not None:
+            self.fastopen(handle)
+            if conn.send(data) != memoryview(data).nbytes:
+                conn.abort()
+                raise Exhausted("data: more than a connection holds now; raise Config.send_buffer or Config.pool_packets, "
+                                "or send the rest once connected")
+        return conn
 
     def abort_all(self):
         """Abort every connection, for a program that ends: run once more to send the RSTs. Returns how many."""

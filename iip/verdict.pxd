@@ -97,6 +97,10 @@ cpdef enum Verdict:
     tcp_not_accepted              # the application said no: answered with RST
     tcp_table_full
     tcp_half_open_full
+    tcp_peer_limit                # connections_per_peer
+    tcp_cookies_sent
+    tcp_cookies_received
+    tcp_cookies_failed
     tcp_in_segments
     tcp_in_order                  # header prediction: data
     tcp_in_acks                   # header prediction: pure ACK
@@ -109,15 +113,18 @@ cpdef enum Verdict:
     tcp_rst_in
     tcp_rst_challenged
     tcp_rst_out
+    tcp_rst_limited
     tcp_challenge_ack
     tcp_challenge_limited
     tcp_out_of_order
     tcp_ooo_full
+    tcp_ooo_pruned
     tcp_rx_window_exceeded
     tcp_after_close
     tcp_duplicate_acks
     tcp_fin_in
     tcp_rx_no_buffer
+    tcp_coalesced                 # segments that were joined to the one before (GRO)
     # TCP output
     tcp_out_segments
     tcp_out_data
@@ -138,12 +145,21 @@ cpdef enum Verdict:
     tcp_reset_received
     tcp_timed_out
     tcp_user_timeout
+    tcp_persist_timeout
     tcp_time_wait_reused
     tcp_time_wait_recycled
     tcp_icmp_hard_error
     tcp_icmp_soft_error
     tcp_icmp_out_of_window
     tcp_pmtu_reduced
+    # TCP Fast Open
+    tcp_fastopen_cookies_out      # server
+    tcp_fastopen_in
+    tcp_fastopen_bad_cookie
+    tcp_fastopen_limited
+    tcp_fastopen_out              # client
+    tcp_fastopen_acked
+    tcp_fastopen_fallback
     N_VERDICTS
 
 

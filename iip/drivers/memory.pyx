@@ -128,7 +128,7 @@ cdef class MemoryDriver(Driver):
                 self.rest = packets[i]
             else:
                 if not self.peer.caps & CAP_RX_L4_CSUM:
-                    finish_checksum(&self.pool.c, packets[i])
+                    finish_checksum(&self.pool.c, packets[i], 0)
                 if not self._deliver(packets[i]):
                     break
             i += 1

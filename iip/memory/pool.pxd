@@ -85,6 +85,7 @@ cdef struct Pool:
     uint32_t reserve              # cells that new data leaves alone: a sixteenth, or a received packet's worth
     uint8_t* arena
     uint64_t exhausted            # failed allocations
+    uint64_t pinned               # bytes of memory that is lent
     uint32_t released             # external owners whose last reference went, linked by qnext
 
 

@@ -164,6 +164,7 @@ cdef uint32_t pkt_external(Pool* pool, uint8_t* data, uint32_t n, void* owner,
     k.parent = i
     k.owner = owner
     k.release = release
+    pool.pinned += n
     return i
 
 
@@ -241,6 +242,7 @@ cdef class PacketPool:
             k = &self.c.packets[i]
             self.c.free_indirect[self.c.n_free_indirect] = i
             self.c.n_free_indirect += 1
+            self.c.pinned -= k.buf_len
             i = k.qnext
             k.release(k.owner)
 
@@ -276,6 +278,12 @@ cdef class PacketPool:
     def full(self):
         """True when nothing is in use: every cell and every view is back."""
         return self.free_packets == self.packets and self.free_views == self.views
+
+    @property
+    def pinned(self):
+        """Bytes of lent memory that are still in use."""
+        self.drain_released()
+        return self.c.pinned
 
     @property
     def exhausted(self):

@@ -233,18 +233,20 @@ cdef int gso_segment(Pool* pool, uint32_t* packet, uint32_t* out, int room, uint
     return n
 
 
-cdef void finish_checksum(Pool* pool, uint32_t i) noexcept nogil:
-    """Compute what packet `i` left to the device: the IPv4 header's and the transport's checksum."""
+cdef void finish_checksum(Pool* pool, uint32_t i, uint32_t caps) noexcept nogil:
+    """Compute what packet `i` left to the device and that cannot do (`caps`): the checksums of the IPv4 header and of the
+    transport."""
     cdef Packet* k = pkt(pool, i)
     cdef uint8_t* ip = k.buf + k.l3
     cdef uint32_t l4 = <uint32_t>k.l4 - k.off
     cdef uint16_t check
-    if k.flags & PKT_TX_IP_CSUM:
+    if k.flags & PKT_TX_IP_CSUM and not caps & CAP_TX_IP_CSUM:
+        k.flags &= ~<uint32_t>PKT_TX_IP_CSUM
         store16_be(ip + 10, 0)
         store16_be(ip + 10, csum_fold(csum_small(ip, (ip[0] & 15) * 4)))
-    if k.flags & PKT_TX_L4_CSUM:  # the field has the pseudo-header's sum
+    if k.flags & PKT_TX_L4_CSUM and not caps & CAP_TX_L4_CSUM:      # the field has the pseudo-header's sum
         check = csum_fold(chain_sum(pool, i, l4, k.total_len - l4, 0))
         if check == 0 and k.csum_off == UDP_CSUM_OFF:
             check = 0xFFFF        # RFC 768: zero would mean that there is none
         store16_be(k.buf + k.l4 + k.csum_off, check)
-    k.flags &= ~<uint32_t>(PKT_TX_IP_CSUM | PKT_TX_L4_CSUM)
+        k.flags &= ~<uint32_t>PKT_TX_L4_CSUM

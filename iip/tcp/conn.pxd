@@ -1,5 +1,5 @@
 """The life of a connection: created, listed, ended."""
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.memory.pool cimport NIL
 from iip.net.types cimport Addr
 from iip.tcp.tcb cimport TF_DIRTY, TF_READY, Tcb, Tcp, tcb
@@ -42,4 +42,8 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_time_wait(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_drop_payload(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_drop_out_of_order(Tcp* s, Tcb* t) noexcept nogil
+cdef void conn_gap_opened(Tcp* s, Tcb* t) noexcept nogil
+cdef void conn_gap_closed(Tcp* s, Tcb* t) noexcept nogil
 cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil
+cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil
+cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil

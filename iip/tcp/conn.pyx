@@ -3,13 +3,14 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
-from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6
+from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.tcp.demux cimport demux_insert, demux_remove
+from iip.tcp.tally cimport tally_opened, tally_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_remove, wheel_update
 from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
 from iip.wire.rng cimport siphash_words
-from iip.wire.tcp cimport TCP_HEADER
+from iip.wire.tcp cimport TCP_HEADER, TCP_MAX_WSCALE
 
 cdef enum:
     DEFAULT_MSS4 = 536            # RFC 9293 §3.7.1, when the peer does not say
@@ -18,19 +19,34 @@ cdef enum:
     TIMESTAMP_OPTION = 12
 
 
-cdef uint64_t _keyed(Tcb* t, uint64_t k0, uint64_t k1) noexcept nogil:
+cdef uint32_t _keyed(const uint64_t* key, const Addr* local, const Addr* remote, uint16_t lport,
+                     uint16_t rport) noexcept nogil:
     cdef uint64_t words[5]
-    words[0] = t.flow.src.hi
-    words[1] = t.flow.src.lo
-    words[2] = t.flow.dst.hi
-    words[3] = t.flow.dst.lo
-    words[4] = (<uint64_t>t.lport << 16) | t.rport
-    return siphash_words(words, 5, k0, k1)
+    words[0] = local.hi
+    words[1] = local.lo
+    words[2] = remote.hi
+    words[3] = remote.lo
+    words[4] = (<uint64_t>lport << 16) | rport
+    return <uint32_t>siphash_words(words, 5, key[0], key[1])
 
 
 cdef uint32_t conn_isn(Tcp* s, Tcb* t) noexcept nogil:
     """Initial sequence number, RFC 6528 §3: a clock of 4 us plus a keyed hash of the connection."""
-    return <uint32_t>(s.now // 4000) + <uint32_t>_keyed(t, s.isn_key[0], s.isn_key[1])
+    return <uint32_t>(s.now // 4000) + _keyed(s.isn_key, &t.flow.src, &t.flow.dst, t.lport, t.rport)
+
+
+cdef uint32_t conn_ts_offset(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport) noexcept nogil:
+    """What a connection adds to the timestamp clock, so that it tells nothing about others (RFC 7323 §5.4)."""
+    return _keyed(s.ts_key, local, remote, lport, rport)
+
+
+cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil:
+    """The shift to offer for a receive buffer."""
+    cdef uint8_t shift = 0
+    if s.conf.window_scale:
+        while shift < TCP_MAX_WSCALE and buffer >> shift > 65535:
+            shift += 1
+    return shift
 
 
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
@@ -58,7 +74,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.sent_head = t.sent_tail = t.sack_hint = NIL
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
-    t.tw_next = t.tw_prev = NIL
+    t.tw_next = t.tw_prev = t.ooo_next = t.ooo_prev = NIL
     t.t_rto = t.t_ack = t.t_idle = t.wheel_at = TIMER_OFF
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
@@ -75,14 +91,12 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
         slab_free(s.tcbs, t.id)
         return NULL
     t.iss = conn_isn(s, t)
-    t.ts_offset = <uint32_t>_keyed(t, s.ts_key[0], s.ts_key[1])
+    t.ts_offset = conn_ts_offset(s, local, remote, lport, rport)
     t.snd_una = t.snd_nxt = t.iss
     t.recover = t.fack = t.reo_round = t.iss
     t.mss = t.tso = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
-    if s.conf.window_scale:
-        while t.rcv_wscale < 14 and t.rcv_buf >> t.rcv_wscale > 65535:
-            t.rcv_wscale += 1
+    t.rcv_wscale = conn_window_scale(s, t.rcv_buf)
     demux_insert(s, t)
     return t
 
@@ -90,8 +104,10 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
 cdef uint32_t _largest_record(Tcp* s, Tcb* t, uint32_t headers) noexcept nogil:
     """Bytes that a device with TSO takes at once, in whole segments: an IP packet has at most 65535."""
     cdef uint32_t most
-    if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6) or not s.net.caps & CAP_SG:
+    if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6):
         return t.mss
+    if (s.net.caps & (CAP_SG | CAP_TX_L4_CSUM)) != (CAP_SG | CAP_TX_L4_CSUM):
+        return t.mss              # the device has to take it in pieces, and to make the checksums
     most = min(s.conf.tso, 65535 - headers - TIMESTAMP_OPTION)
     return max(most - most % t.mss, t.mss)
 
@@ -117,20 +133,25 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
     if t.flags & TF_HALF_OPEN:
         t.flags &= ~<uint32_t>TF_HALF_OPEN
         s.n_half_open -= 1
+        tally_opened(s, t)
+        if t.fastopen & FO_OPEN:
+            s.n_fastopen -= 1
 
 
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
-    """Our SYN is acknowledged: enter ESTABLISHED."""
+    """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
+    cdef bint early = (t.fastopen & FO_OPEN) != 0
     conn_half_open_done(s, t)
     count(s.counters, tcp_established)
     t.state = ESTABLISHED
     t.backoff = 0
     t.t_rto = TIMER_OFF
-    t.cc.init(s, t)
+    if not early:
+        t.cc.init(s, t)
     if t.flags & TF_KEEPALIVE and s.conf.keepalive:
         t.t_idle = s.now + s.conf.keepalive
         wheel_update(s, t, t.t_idle)
-    if not t.flags & TF_ORPHAN:
+    if not t.flags & TF_ORPHAN and not early:
         mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
 
 
@@ -149,9 +170,37 @@ cdef void conn_drop_payload(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void conn_drop_out_of_order(Tcp* s, Tcb* t) noexcept nogil:
+    if t.ooo_head == NIL:
+        return
     _drop_queue(s, t.ooo_head)
     t.ooo_head = t.ooo_tail = NIL
+    s.n_ooo -= t.n_ooo
     t.n_ooo = 0
+    conn_gap_closed(s, t)
+
+
+# -- connections with a gap, the oldest first -------------------------------------------------------------------
+
+cdef void conn_gap_opened(Tcp* s, Tcb* t) noexcept nogil:
+    t.ooo_prev = s.ooo_tail
+    t.ooo_next = NIL
+    if s.ooo_tail != NIL:
+        tcb(s, s.ooo_tail).ooo_next = t.id
+    else:
+        s.ooo_head = t.id
+    s.ooo_tail = t.id
+
+
+cdef void conn_gap_closed(Tcp* s, Tcb* t) noexcept nogil:
+    if t.ooo_prev != NIL:
+        tcb(s, t.ooo_prev).ooo_next = t.ooo_next
+    else:
+        s.ooo_head = t.ooo_next
+    if t.ooo_next != NIL:
+        tcb(s, t.ooo_next).ooo_prev = t.ooo_prev
+    else:
+        s.ooo_tail = t.ooo_prev
+    t.ooo_next = t.ooo_prev = NIL
 
 
 cdef void _drop_queues(Tcp* s, Tcb* t) noexcept nogil:
@@ -240,4 +289,6 @@ cdef void conn_release(Tcp* s, Tcb* t) noexcept nogil:
     demux_remove(s, t)
     conn_drop_payload(s, t)
     _drop_queues(s, t)
+    if t.flags & TF_PASSIVE:
+        tally_remove(s, t)
     slab_free(s.tcbs, t.id)

@@ -6,10 +6,13 @@ from iip.net.link cimport net_pullup
 from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
 from iip.tcp.conn cimport (
-    conn_close, conn_established, conn_new, conn_release, conn_route_options, conn_time_wait,
-    mark_dirty, mark_ready)
+    conn_close, conn_established, conn_route_options, conn_time_wait, mark_dirty)
 from iip.tcp.demux cimport demux_lookup
-from iip.tcp.syn cimport tcp_send_rst_for
+from iip.tcp.fastopen cimport fastopen_answered, fastopen_reset
+from iip.tcp.limits cimport rate_allows
+from iip.tcp.passive cimport listening, passive_cookie, passive_syn
+from iip.tcp.rack cimport arm_timer
+from iip.tcp.syn cimport take_syn, tcp_send_rst_for
 from iip.tcp.receive cimport receive_in_order, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
 from iip.tcp.rtt cimport rtt_sample
@@ -22,7 +25,6 @@ from iip.wire.tcp cimport *
 
 cdef enum:
     FAST_FLAGS = TH_FIN | TH_SYN | TH_RST | TH_ACK | TH_URG
-    ISS_STEP = 65536              # beyond the previous incarnation's sequence numbers
 
 cdef int64_t PAWS_AGE = 24 * 86400 * <int64_t>1000000000      # RFC 7323 §5.5
 cdef int64_t CHALLENGE_INTERVAL = 1000000                     # one per connection and ms, RFC 5961 §7
@@ -81,10 +83,17 @@ cdef void _owe_ack(Tcp* s, Tcb* t) noexcept nogil:
     mark_dirty(s, t)
 
 
+cdef inline bint _may_challenge(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 5961 §7: limits for the connection, so that no storm builds up, and for all of them together."""
+    if t.challenge_at >= 0 and s.now - t.challenge_at < CHALLENGE_INTERVAL:
+        return False
+    t.challenge_at = s.now
+    return rate_allows(&s.challenges, &s.rng, s.now, s.conf.challenge_rate)
+
+
 cdef int _challenge(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil:
     """RFC 5961: answer with an ACK, not more often than the limit, and drop."""
-    if t.challenge_at < 0 or s.now - t.challenge_at >= CHALLENGE_INTERVAL:
-        t.challenge_at = s.now
+    if _may_challenge(s, t):
         count(s.counters, tcp_challenge_ack)
         _owe_ack(s, t)
     else:
@@ -114,73 +123,21 @@ cdef inline void _update_window(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         t.snd_wl2 = seg.ack
 
 
-cdef void _take_options(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    """Options of the peer's SYN: an option is in force when both sides offer it."""
-    t.peer_mss = seg.mss if seg.opts & OPT_MSS else 0
-    if seg.opts & OPT_WSCALE and s.conf.window_scale:
-        t.flags |= TF_WSCALE
-        t.snd_wscale = seg.wscale
-    else:
-        t.rcv_wscale = 0
-        t.snd_wscale = 0
-        t.rcv_buf = min(t.rcv_buf, <uint32_t>65535)   # more cannot be offered
-    if seg.opts & OPT_TS and s.conf.timestamps:
-        t.flags |= TF_TS
-        t.ts_recent = seg.ts_val
-        t.ts_recent_at = s.now
-    if seg.opts & OPT_SACK_OK and s.conf.sack:
-        t.flags |= TF_SACK
-    conn_route_options(s, t)
-
-
-cdef void _take_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    t.irs = seg.seq
-    t.rcv_nxt = seg.seq + 1
-    t.rcv_adv = t.rcv_nxt
-    t.last_ack_sent = t.rcv_nxt
-    t.snd_wnd = seg.wnd           # never scaled in a SYN (RFC 7323 §2.2)
-    t.max_wnd = seg.wnd
-    t.snd_wl1 = seg.seq
-    t.snd_wl2 = seg.ack
-    _take_options(s, t, seg)
-
-
 # -- no connection: CLOSED and LISTEN (§3.10.7.1, §3.10.7.2) -------------------------------------------------
 
-cdef inline bint _listening(Tcp* s, uint16_t port) noexcept nogil:
-    return (s.listening[port >> 6] >> (port & 63)) & 1 or s.listening[0] & 1
-
-
-cdef int _input_listen(Tcp* s, IpRx* rx, Segment* seg, bint reuse, uint32_t used) noexcept nogil:
-    """A SYN for a port that listens: half open until the application has decided and the peer answered. `reuse`:
-    sequence numbers up to `used` belong to the previous incarnation."""
+cdef int _input_no_connection(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     cdef Tcb* t
     cdef int verdict
-    if s.n_half_open >= s.conf.max_half_open:
-        return _drop(s, seg, tcp_half_open_full)
-    t = conn_new(s, &rx.dst, &rx.src, seg.dport, seg.sport, &verdict)
-    if t == NULL:
-        return _drop(s, seg, verdict)
-    if reuse and seq_leq(t.iss, used):
-        t.iss = used + ISS_STEP
-        t.snd_una = t.snd_nxt = t.recover = t.fack = t.reo_round = t.iss
-    t.state = SYN_RCVD
-    t.flags |= TF_PASSIVE | TF_HALF_OPEN
-    s.n_half_open += 1
-    count(s.counters, tcp_passive_opens)
-    _take_syn(s, t, seg)
-    mark_ready(s, t, EV_SYN)
-    return _drop(s, seg, tcp_in_segments)
-
-
-cdef int _input_no_connection(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     if seg.flags & TH_RST:
         return _drop(s, seg, tcp_no_connection)
-    if _listening(s, seg.dport):
+    if listening(s, seg.dport):
         if seg.flags & (TH_SYN | TH_ACK | TH_FIN) == TH_SYN:
-            return _input_listen(s, rx, seg, False, 0)
+            return passive_syn(s, rx, seg, NULL)
         if not seg.flags & TH_ACK:
             return _drop(s, seg, tcp_bad_flags)
+        if not seg.flags & TH_SYN and s.now < s.cookies_until:
+            t = passive_cookie(s, rx, seg, &verdict)
+            return _input_synchronized(s, t, rx, seg) if t != NULL else _drop(s, seg, verdict)
     tcp_send_rst_for(s, rx, seg)
     return _drop(s, seg, tcp_no_connection)
 
@@ -201,7 +158,7 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
         return _drop(s, seg, tcp_rst_in)
     if not seg.flags & TH_SYN:
         return _drop(s, seg, tcp_bad_flags)
-    _take_syn(s, t, seg)
+    take_syn(s, t, seg)
     if not acceptable:            # simultaneous open
         t.state = SYN_RCVD
         t.backoff = 0
@@ -210,9 +167,14 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
         return _drop(s, seg, tcp_in_segments)
     if t.backoff == 0:
         rtt_sample(s, t, s.now - t.syn_sent_at)
-    t.snd_una = seg.ack
+    t.last_rx = s.now
+    t.snd_una = t.iss + 1
     t.rcv_adv = t.rcv_nxt + min(t.rcv_buf, <uint32_t>65535)   # what our SYN offered
     conn_established(s, t)
+    if unlikely(t.fastopen):
+        if seg.ack != t.snd_una:
+            ack_new(s, t, seg)
+        fastopen_answered(s, t, seg)
     _owe_ack(s, t)
     if seg.len or seg.flags & TH_FIN:
         seg.seq += 1
@@ -225,19 +187,16 @@ cdef int _input_syn_sent(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
 cdef int _input_time_wait(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     """RFC 9293 §3.10.7.4 with RFC 1337 (RST ignored) and RFC 6191 (a new SYN may reuse the connection)."""
     cdef bint newer
-    cdef uint32_t used
     if seg.flags & TH_RST:
         return _drop(s, seg, tcp_rst_in)
-    if seg.flags & (TH_SYN | TH_ACK) == TH_SYN and _listening(s, seg.dport):
+    if seg.flags & (TH_SYN | TH_ACK) == TH_SYN and listening(s, seg.dport):
         if t.flags & TF_TS and seg.opts & OPT_TS:
             newer = seq_gt(seg.ts_val, t.ts_recent) or (seg.ts_val == t.ts_recent and seq_gt(seg.seq, t.rcv_nxt))
         else:
             newer = seq_gt(seg.seq, t.rcv_nxt)
         if newer:
             count(s.counters, tcp_time_wait_reused)
-            used = t.snd_nxt
-            conn_release(s, t)
-            return _input_listen(s, rx, seg, True, used)
+            return passive_syn(s, rx, seg, t)
     if seg.flags & TH_FIN:
         t.t_idle = s.now + s.conf.time_wait
     elif seg.len == 0 and seg.seq == t.rcv_nxt and not seg.flags & TH_SYN:
@@ -265,15 +224,25 @@ cdef bint _acceptable(Tcb* t, Segment* seg) noexcept nogil:
     return seq_lt(seg.seq, t.rcv_adv) and seq_gt(seg.seq + space, t.rcv_nxt)
 
 
+cdef int _repeated_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    """The SYN that opened this connection, again: so is the answer, if the application has given one."""
+    if t.flags & TF_ASKED or not t.flags & TF_PASSIVE:
+        t.flags |= TF_SEND_SYN
+        mark_dirty(s, t)
+    return _drop(s, seg, tcp_old_duplicate)
+
+
 cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil:
     """Answer with an ACK and drop; a repeated SYN of a connection that is opening gets our SYN again."""
     if seg.flags & TH_RST:
         return _drop(s, seg, tcp_out_of_window)
     if t.state == SYN_RCVD and seg.flags & TH_SYN and seg.seq == t.irs:
-        if t.flags & TF_ASKED or not t.flags & TF_PASSIVE:
-            t.flags |= TF_SEND_SYN
-            mark_dirty(s, t)
-        return _drop(s, seg, tcp_old_duplicate)
+        return _repeated_syn(s, t, seg)
+    if seg.len == 0 and not seg.flags & (TH_SYN | TH_FIN):
+        if t.challenge_at >= 0 and s.now - t.challenge_at < CHALLENGE_INTERVAL:
+            count(s.counters, tcp_challenge_limited)
+            return _drop(s, seg, verdict)     # the two ends would answer each other for ever
+        t.challenge_at = s.now
     _owe_ack(s, t)
     if t.ooo_head != NIL and not t.flags & TF_SACK:
         t.dup_owed = 1
@@ -286,6 +255,8 @@ cdef int _input_rst(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if seg.seq != t.rcv_nxt:
         return _challenge(s, t, seg, tcp_rst_challenged)
     count(s.counters, tcp_reset_received)
+    if unlikely(t.fastopen & FO_OPEN):
+        fastopen_reset(s)
     if t.state == SYN_RCVD and not t.flags & TF_PASSIVE:
         reason = CLOSE_REFUSED
     conn_close(s, t, reason)
@@ -305,6 +276,8 @@ cdef int _ack_of_syn(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
     t.snd_wl1 = seg.seq
     t.snd_wl2 = seg.ack
     conn_established(s, t)
+    if unlikely(t.rtx_head != NIL):               # data of Fast Open, in flight since before
+        arm_timer(s, t)
     mark_dirty(s, t)
     return ok
 
@@ -367,6 +340,8 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         seg.wnd >>= t.snd_wscale  # never scaled in a SYN (RFC 7323 §2.2)
     if unlikely(_paws_rejects(s, t, seg)):
         return _unacceptable(s, t, seg, tcp_paws)
+    if unlikely(t.state == SYN_RCVD and seg.flags & (TH_SYN | TH_ACK) == TH_SYN and seg.seq == t.irs):
+        return _repeated_syn(s, t, seg)
     if unlikely(not _acceptable(t, seg)):
         return _unacceptable(s, t, seg, tcp_out_of_window)
     if unlikely(seg.flags & TH_RST):
@@ -389,6 +364,7 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
     verdict = _input_ack(s, t, seg)
     if verdict != ok:
         return verdict
+    t.last_rx = s.now
     if _after_our_fin(s, t):
         return _drop(s, seg, tcp_in_segments)
     if seg.len == 0 and not seg.flags & TH_FIN:
@@ -421,6 +397,7 @@ cdef inline bint _predicted(Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    t.last_rx = s.now
     if t.flags & TF_TS and seq_leq(seg.seq, t.last_ack_sent):
         t.ts_recent = seg.ts_val
         t.ts_recent_at = s.now
@@ -450,7 +427,6 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
     t = demux_lookup(s, &rx.dst, &rx.src, seg.dport, seg.sport)
     if unlikely(t == NULL):
         return _input_no_connection(s, rx, &seg)
-    t.last_rx = s.now
     if likely(_predicted(t, &seg)):
         return _input_predicted(s, t, &seg)
     if t.state == SYN_SENT:

@@ -262,6 +262,8 @@ cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
         return
     if t.flags & TF_CORK and t.snd_wnd >= t.unsent and t.snd_wnd >= t.mss:
         return
+    if not t.flags & TF_PERSIST:
+        t.persist_since = s.now
     t.flags |= TF_PERSIST
     t.t_rto = s.now + rto_backed_off(s, t)
     wheel_update(s, t, t.t_rto)
@@ -325,6 +327,28 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     return _owed_ack(s, t) and done
 
 
+cdef bint _send_early(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 7413 §4.2.2: the answer to what came with the SYN need not wait for the end of the handshake. A FIN does."""
+    cdef uint32_t kept = t.flags & (TF_FIN_WANTED | TF_NODELAY)
+    cdef bint done
+    t.flags = (t.flags & ~<uint32_t>TF_FIN_WANTED) | TF_NODELAY
+    done = _send_new(s, t)
+    t.flags = (t.flags & ~<uint32_t>TF_NODELAY) | kept
+    return done
+
+
+cdef bint _flush_opening(Tcp* s, Tcb* t) noexcept nogil:
+    """A connection whose handshake is not over. False when it has to come back."""
+    cdef bint done = True
+    if t.flags & TF_SEND_SYN:
+        done = send_syn(s, t)
+    elif t.flags & TF_ACK_NOW:
+        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    if unlikely(t.fastopen & FO_OPEN) and done and t.snd_nxt != t.iss:
+        done = _send_early(s, t)
+    return done
+
+
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
     cdef int verdict
@@ -347,10 +371,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
             conn_release(s, t)
             return
         done = False
-    elif t.flags & TF_SEND_SYN:
-        done = send_syn(s, t)
-    elif t.flags & TF_ACK_NOW:
-        done = send_control(s, t, t.snd_nxt, TH_ACK)
+    else:
+        done = _flush_opening(s, t)
     if unlikely(not done or t.flags & TF_STARVED):
         mark_dirty(s, t)
 

@@ -1,16 +1,21 @@
 """Payload: see receive.pxd."""
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_free, pkt_trim_head, pkt_trim_tail, pool_low
+from libc.string cimport memcpy
+from iip.memory.pool cimport (
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
 from iip.net.link cimport chain_slice
-from iip.tcp.conn cimport conn_time_wait, mark_dirty, mark_ready
+from iip.tcp.conn cimport (
+    conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
 from iip.tcp.tcb cimport *
 from iip.verdict cimport (
-    tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_out_of_order, tcp_rx_window_exceeded, count)
+    count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
+    tcp_rx_window_exceeded)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport TH_FIN
 
 cdef enum:
     MAX_DUP_OWED = 16
+    CRUMB = 256                   # bytes: so short a packet is copied rather than given a cell
 
 
 cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
@@ -58,20 +63,24 @@ cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
             break
         t.ooo_head = k.qnext
         t.n_ooo -= 1
+        s.n_ooo -= 1
         overlap = t.rcv_nxt - k.seq
         if overlap >= k.total_len:
             pkt_free(s.pool, i)
             continue
         pkt_trim_head(s.pool, i, overlap)
         receive_in_order(s, t, i, k.total_len)
-    if t.ooo_head == NIL:
+    if t.ooo_head == NIL and t.ooo_tail != NIL:
         t.ooo_tail = NIL
+        conn_gap_closed(s, t)
     # a gap was filled, wholly or in part: tell the peer at once (RFC 5681 §4.2)
     t.flags |= TF_ACK_NOW
 
 
 cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexcept nogil:
     cdef Packet* k = pkt(s.pool, packet)
+    if t.ooo_head == NIL:
+        conn_gap_opened(s, t)
     if before == NIL:
         k.qnext = t.ooo_head
         t.ooo_head = packet
@@ -81,6 +90,52 @@ cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexce
     if k.qnext == NIL:
         t.ooo_tail = packet
     t.n_ooo += 1
+    s.n_ooo += 1
+
+
+cdef bint _absorb(Tcp* s, uint32_t first, uint32_t second) noexcept nogil:
+    """Copy a short packet that follows another one behind it in its cell, if that has room and nobody else looks at
+    it: crumbs do not take a cell each."""
+    cdef Packet* f = pkt(s.pool, first)
+    cdef Packet* k = pkt(s.pool, second)
+    cdef uint32_t n = k.total_len
+    if n > CRUMB or f.seq + f.total_len != k.seq or k.next != NIL or f.next != NIL:
+        return False
+    if f.flags & (PKT_INDIRECT | PKT_EXTERNAL) or f.refs != 1 or pkt_tailroom(f) < n:
+        return False
+    memcpy(pkt_data(f) + f.len, pkt_data(k), n)
+    f.len += n
+    f.total_len += n
+    return True
+
+
+cdef void _absorb_next(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
+    """The same with what follows packet `i` in the queue."""
+    cdef uint32_t following = pkt(s.pool, i).qnext
+    if following == NIL or not _absorb(s, i, following):
+        return
+    pkt(s.pool, i).qnext = pkt(s.pool, following).qnext
+    if t.ooo_tail == following:
+        t.ooo_tail = i
+    t.n_ooo -= 1
+    s.n_ooo -= 1
+    pkt_free(s.pool, following)
+
+
+cdef bint _room_behind_gap(Tcp* s, Tcb* t) noexcept nogil:
+    """May one more packet wait? When gaps hold a quarter of the pool, or little is left of it, the oldest gap of
+    another connection gives way: an honest one closes within a few round trips (RFC 2018 §8 allows it)."""
+    cdef Tcb* oldest
+    if t.n_ooo >= s.conf.max_ooo:
+        return False
+    if likely(s.n_ooo < s.max_ooo and not pool_low(s.pool)):
+        return True
+    if s.ooo_head == NIL or s.ooo_head == t.id:
+        return False
+    oldest = tcb(s, s.ooo_head)
+    count_n(s.counters, tcp_ooo_pruned, oldest.n_ooo)
+    conn_drop_out_of_order(s, oldest)
+    return s.n_ooo < s.max_ooo and not pool_low(s.pool)
 
 
 cdef uint32_t _place(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
@@ -137,13 +192,21 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
                 pkt_trim_tail(s.pool, packet, end - f.seq)
         if k.total_len == 0:
             pkt_free(s.pool, packet)
-        elif t.n_ooo >= s.conf.max_ooo or pool_low(s.pool):
+        elif before != NIL and _absorb(s, before, packet):
+            t.ooo_recent = k.seq
+            pkt_free(s.pool, packet)
+            if rest == NIL:
+                _absorb_next(s, t, before)
+            verdict = tcp_out_of_order
+        elif not _room_behind_gap(s, t):
             pkt_free(s.pool, packet)
             pkt_free(s.pool, rest)
             return tcp_ooo_full
         else:
             t.ooo_recent = k.seq
             _insert_after(s, t, before, packet)
+            if rest == NIL:
+                _absorb_next(s, t, packet)
             verdict = tcp_out_of_order
         packet = rest
         before = after

@@ -5,9 +5,11 @@ from libc.string cimport memset
 from iip.memory.pool cimport NIL
 from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
-from iip.tcp.tcb cimport TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, Tcb, TcpConf
+from iip.tcp.limits cimport TallyEntry
+from iip.tcp.tcb cimport (
+    FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
 from iip.tcp.wheel cimport wheel_init
-from iip.wire.rng cimport splitmix64
+from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
 
 cdef int64_t _ns(seconds):
@@ -33,10 +35,20 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.receive_buffer = config.receive_buffer
     c.max_ooo = config.out_of_order
     c.max_half_open = config.max_half_open
+    c.half_open_per_port = config.half_open_per_port
+    c.half_open_per_peer = config.half_open_per_peer
+    c.connections_per_peer = config.connections_per_peer
+    c.syn_cookies = ("off", "auto", "always").index(config.syn_cookies)
+    c.rst_rate = config.rst_rate
+    c.challenge_rate = config.challenge_rate
+    c.persist_timeout = _ns(config.persist_timeout)
+    c.fastopen = ("off", "client", "server", "both").index(config.fastopen)
+    c.fastopen_pending = config.fastopen_pending
     c.mss = config.mss
     c.initial_window = config.initial_window
     c.copy_threshold = config.copy_threshold
     c.tso = config.tso
+    c.max_pinned = config.max_pinned
     c.port_low, c.port_high = config.ports
     c.window_scale = config.window_scale
     c.sack = config.sack
@@ -46,9 +58,35 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     return 0
 
 
+cdef uint32_t _power(uint32_t n):
+    """The power of two that is not below `n`."""
+    cdef uint32_t size = 16
+    while size < n:
+        size *= 2
+    return size
+
+
+cdef int _tables(Tcp* s, object config) except -1:
+    """Tables that only some settings need."""
+    cdef uint32_t size
+    if config.connections_per_peer or config.half_open_per_peer or config.half_open_per_port:
+        size = _power(4 * <uint32_t>config.max_connections)
+        s.tally_mask = size - 1
+        s.tally = <TallyEntry*>calloc(size, sizeof(TallyEntry))
+        if s.tally == NULL:
+            raise MemoryError(f"no memory to count the connections of max_connections={config.max_connections} by peer")
+    if s.conf.fastopen & FASTOPEN_CLIENT:
+        size = _power(config.fastopen_cache)
+        s.fastopen_mask = size - 1
+        s.fastopen_cache = <FastOpenEntry*>calloc(size, sizeof(FastOpenEntry))
+        if s.fastopen_cache == NULL:
+            raise MemoryError(f"no memory for fastopen_cache={config.fastopen_cache}")
+    return 0
+
+
 cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) except -1:
     """Everything a stack's TCP will ever need. `slab` is initialised here. Raises ConfigError, MemoryError."""
-    cdef uint32_t size = 16
+    cdef uint32_t size = _power(2 * <uint32_t>config.max_connections)
     cdef int i
     if sizeof(Tcb) > TCB_STRIDE:
         raise SystemError(f"a connection takes {sizeof(Tcb)} bytes, more than TCB_STRIDE")
@@ -58,12 +96,12 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     s.pool = net.pool
     s.counters = net.counters
     s.dirty_head = s.dirty_tail = s.ready_head = s.ready_tail = s.tw_head = s.tw_tail = NIL
+    s.ooo_head = s.ooo_tail = NIL
+    s.max_ooo = max(net.pool.n_direct // 4, <uint32_t>1)
     if slab_init(slab, config.max_connections, TCB_STRIDE) < 0:
         raise MemoryError(f"no memory for max_connections={config.max_connections}")
     s.tcbs = slab
     s.tcb_base = slab.objects
-    while size < 2 * config.max_connections:
-        size *= 2
     s.table = <DemuxEntry*>calloc(size, sizeof(DemuxEntry))
     if s.table == NULL:
         slab_fini(slab)
@@ -75,13 +113,28 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
         s.isn_key[i] = splitmix64(&seed)
         s.ts_key[i] = splitmix64(&seed)
         s.port_key[i] = splitmix64(&seed)
+    for i in range(2):
+        s.cookie_key[i] = splitmix64(&seed)
+        s.fastopen_key[i] = splitmix64(&seed)
+    rng_seed(&s.rng, splitmix64(&seed))
+    for i in range(PORT_COUNTERS):
+        s.port_counters[i] = rng_below(&s.rng, 65536)
     wheel_init(s)
+    try:
+        _tables(s, config)
+    except MemoryError:
+        tcp_teardown(s)
+        raise
     return 0
 
 
 cdef void tcp_teardown(Tcp* s):
     free(s.table)
+    free(s.tally)
+    free(s.fastopen_cache)
     s.table = NULL
+    s.tally = NULL
+    s.fastopen_cache = NULL
     if s.tcbs != NULL:
         slab_fini(s.tcbs)
 

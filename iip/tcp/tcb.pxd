@@ -4,6 +4,8 @@ from iip.memory.pool cimport NIL, Packet, Pool
 from iip.memory.slab cimport Slab
 from iip.net.state cimport Net
 from iip.net.types cimport Flow
+from iip.tcp.limits cimport RateLimit, TallyEntry
+from iip.wire.rng cimport Rng
 from iip.wire.tcp cimport SackBlock
 
 cdef enum TcpState:
@@ -53,6 +55,28 @@ cdef enum:
     TF_RTX_NOW = 0x20000000       # the first retransmission of a recovery does not wait for the window
     TF_LOSS_PROBE = 0x80000000u   # tail loss probe to send (RFC 8985 §7)
     TF_STARVED = 0x40000000       # a send came short for want of memory: tell the application when there is some
+
+cdef enum:
+    # Tcb.fastopen (RFC 7413)
+    FO_WANTED = 0x01              # client: the application wants its data to go with the SYN
+    FO_OPTION = 0x02              # our next SYN, or SYN-ACK, carries the option
+    FO_EXP = 0x04                 # in the experimental form
+    FO_DATA = 0x08                # client: data went with the SYN
+    FO_OPEN = 0x10                # server: data of the SYN was taken; counted in n_fastopen until the handshake is over
+
+cdef enum:
+    # TcpConf.syn_cookies
+    COOKIES_OFF = 0
+    COOKIES_AUTO = 1              # when half-open connections reach a limit
+    COOKIES_ALWAYS = 2
+
+cdef enum:
+    # TcpConf.fastopen
+    FASTOPEN_CLIENT = 1
+    FASTOPEN_SERVER = 2
+
+cdef enum:
+    PORT_COUNTERS = 1024          # RFC 6056 §3.3.4, TABLE_LENGTH
 
 cdef enum:
     # Tcb.timer
@@ -172,6 +196,8 @@ cdef struct Tcb:
     uint32_t ooo_tail
     uint32_t n_ooo
     uint32_t ooo_recent           # sequence number of the latest arrival: its block is reported first
+    uint32_t ooo_next             # connections with a gap, the oldest gap first
+    uint32_t ooo_prev
     uint32_t iss
     uint32_t irs
     uint16_t peer_mss
@@ -180,12 +206,14 @@ cdef struct Tcb:
     uint16_t quick_acks           # ACKs still to be sent at once
     uint8_t close_reason
     uint8_t dup_owed              # duplicate ACKs to send to a peer without SACK
+    uint8_t fastopen              # FO_*
     uint32_t tw_next              # TIME-WAIT connections, oldest first
     uint32_t tw_prev
     int64_t syn_sent_at
     int64_t ts_recent_at
     int64_t challenge_at          # RFC 5961 §7: when the last challenge ACK left
     int64_t stalled_since         # first transmission of what is still unacknowledged
+    int64_t persist_since         # the peer's window is closed since then
     uint64_t bytes_acked
     uint64_t bytes_received
     uint32_t n_retransmits
@@ -218,6 +246,7 @@ cdef struct TcpConf:
     int64_t keepalive
     int64_t keepalive_interval
     int64_t user_timeout
+    int64_t persist_timeout
     uint32_t keepalive_probes
     uint32_t syn_retries
     uint32_t synack_retries
@@ -226,10 +255,19 @@ cdef struct TcpConf:
     uint32_t receive_buffer
     uint32_t max_ooo
     uint32_t max_half_open
+    uint32_t half_open_per_port   # 0: no limit
+    uint32_t half_open_per_peer
+    uint32_t connections_per_peer
+    uint32_t rst_rate             # per second
+    uint32_t challenge_rate
+    uint32_t fastopen_pending
+    int syn_cookies               # COOKIES_*
+    int fastopen                  # FASTOPEN_*
     uint32_t mss
     uint32_t initial_window
     uint32_t copy_threshold
     uint32_t tso
+    uint64_t max_pinned
     uint16_t port_low
     uint16_t port_high
     bint window_scale
@@ -240,7 +278,7 @@ cdef struct TcpConf:
 
 
 cdef enum:
-    TCB_STRIDE = 704              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    TCB_STRIDE = 768              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8
@@ -261,6 +299,19 @@ cdef struct DemuxEntry:
     uint32_t id
 
 
+cdef struct FastOpenEntry:
+    # what a client keeps of a server (RFC 7413 §4.1.3)
+    uint64_t hi                   # its address
+    uint64_t lo
+    int64_t used_at               # 0: free
+    int64_t blocked_until         # SYNs with data got lost
+    uint16_t mss                  # the server's
+    uint8_t n                     # bytes of the cookie
+    uint8_t exp                   # it speaks the experimental form
+    uint8_t failures
+    uint8_t cookie[16]
+
+
 cdef struct Tcp:
     Net* net
     Pool* pool
@@ -274,7 +325,20 @@ cdef struct Tcp:
     uint64_t isn_key[2]
     uint64_t ts_key[2]
     uint64_t port_key[2]
-    uint32_t port_counter
+    uint32_t port_counters[1024]  # PORT_COUNTERS
+    uint64_t cookie_key[2]
+    uint64_t fastopen_key[2]
+    Rng rng
+    RateLimit rsts                # RSTs to nobody's segments
+    RateLimit challenges
+    TallyEntry* tally             # connections by peer and by port; NULL: no limit asks for it
+    uint32_t tally_mask
+    int64_t cookies_until         # SYN cookies that were sent may be answered until then
+    FastOpenEntry* fastopen_cache  # NULL: no client
+    uint32_t fastopen_mask
+    uint32_t n_fastopen           # connections whose SYN brought data, in SYN-RECEIVED
+    uint32_t n_fastopen_reset     # of these, those that a RST ended lately (RFC 7413 §5.1)
+    int64_t fastopen_reset_at
     uint64_t listening[1024]      # bitmap of ports; port 0: every port
     uint32_t dirty_head
     uint32_t dirty_tail
@@ -284,6 +348,10 @@ cdef struct Tcp:
     uint32_t tw_tail
     uint32_t n_half_open
     uint32_t n_time_wait
+    uint32_t ooo_head             # connections with out-of-order segments, the oldest gap first
+    uint32_t ooo_tail
+    uint32_t n_ooo                # segments that they hold,
+    uint32_t max_ooo              # and their limit, so that gaps cannot take the pool
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
     int64_t next_timer            # no entry of the wheel is due before

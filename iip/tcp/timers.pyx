@@ -2,12 +2,15 @@
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
+from iip.tcp.fastopen cimport fastopen_lost
 from iip.tcp.recovery cimport probe_timeout, reordering_timeout, retransmission_timeout
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport earliest_deadline, wheel_file, wheel_next, wheel_pop
 from iip.verdict cimport (
-    count, tcp_delayed_acks, tcp_keepalives, tcp_rto_expired, tcp_timed_out, tcp_user_timeout, tcp_window_probes)
+    count, tcp_delayed_acks, tcp_keepalives, tcp_persist_timeout, tcp_rto_expired, tcp_timed_out, tcp_user_timeout,
+    tcp_window_probes)
+from iip.wire.bytes cimport unlikely
 
 
 cdef void _time_out(Tcp* s, Tcb* t) noexcept nogil:
@@ -42,14 +45,28 @@ cdef void _syn_timer(Tcp* s, Tcb* t) noexcept nogil:
     if t.backoff >= limit:
         _time_out(s, t)
         return
+    if unlikely(t.fastopen) and t.state == SYN_SENT:
+        fastopen_lost(s, t)
     t.backoff += 1
     t.flags |= TF_SEND_SYN        # sending restarts the timer
     t.t_rto = TIMER_OFF
     mark_dirty(s, t)
 
 
+cdef bint _closed_too_long(Tcp* s, Tcb* t) noexcept nogil:
+    """A peer that answers may keep its window closed for as long as the application lets it (RFC 6429): not for ever
+    when nobody is there any more who could end it."""
+    if t.flags & TF_ORPHAN and t.backoff >= s.conf.retries:
+        return True
+    return s.conf.persist_timeout and s.now - t.persist_since >= s.conf.persist_timeout
+
+
 cdef void _persist_timer(Tcp* s, Tcb* t) noexcept nogil:
     """Probe a closed window (RFC 9293 §3.8.6.1). As long as the peer answers, it may stay closed."""
+    if _closed_too_long(s, t):
+        count(s.counters, tcp_persist_timeout)
+        _time_out(s, t)
+        return
     if t.probes == 0:
         t.stalled_since = s.now
     if t.probes >= s.conf.retries or (t.probes and _user_timeout(s, t)):
@@ -61,6 +78,8 @@ cdef void _persist_timer(Tcp* s, Tcb* t) noexcept nogil:
     t.flags |= TF_PROBE
     mark_dirty(s, t)
     _restart_rto(s, t)
+    if s.conf.persist_timeout:
+        t.t_rto = min(t.t_rto, max(t.persist_since + s.conf.persist_timeout, s.now + 1000000))
 
 
 cdef void _rto_timer(Tcp* s, Tcb* t) noexcept nogil:

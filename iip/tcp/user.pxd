@@ -14,6 +14,7 @@ cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_close(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil
 cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil
+cdef void user_fastopen(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil
 cdef uint32_t user_send_room(Tcb* t) noexcept nogil
 

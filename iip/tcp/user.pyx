@@ -12,27 +12,35 @@ from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
 from iip.wire.bytes cimport unlikely
-from iip.wire.rng cimport siphash_words
+from iip.wire.rng cimport rng_below, siphash_words
 from iip.wire.seq cimport seq_diff
+
+cdef enum:
+    PORT_STEP = 8                 # local ports left out at random between two connections, at most
 
 
 # -- opening -----------------------------------------------------------------------------------------------
 
 cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16_t rport) noexcept nogil:
-    """RFC 6056 §3.3.3, the simple hash-based algorithm: no sequence across destinations. 0: none is free."""
+    """RFC 6056 §3.3.4, the double-hash algorithm, with steps of a random size: who sees our ports to him learns nothing
+    about those to others, nor how many there are. 0: none is free."""
     cdef uint64_t words[5]
+    cdef uint64_t hashed
     cdef uint32_t count_ = s.conf.port_high - s.conf.port_low + 1, offset, i
+    cdef uint32_t* counter
     cdef uint16_t port
     words[0] = local.hi
     words[1] = local.lo
     words[2] = remote.hi
     words[3] = remote.lo
     words[4] = rport
-    offset = <uint32_t>siphash_words(words, 5, s.port_key[0], s.port_key[1]) + s.port_counter
+    hashed = siphash_words(words, 5, s.port_key[0], s.port_key[1])
+    counter = &s.port_counters[hashed >> 54]
+    offset = (<uint32_t>hashed + counter[0]) % count_
     for i in range(count_):
-        s.port_counter += 1
         port = <uint16_t>(s.conf.port_low + (offset + i) % count_)
         if demux_lookup(s, local, remote, port, rport) == NULL:
+            counter[0] += i + 1 + rng_below(&s.rng, PORT_STEP)
             return port
     return 0
 
@@ -73,17 +81,27 @@ cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lpor
     return t
 
 
+cdef void user_fastopen(Tcp* s, Tcb* t) noexcept nogil:
+    """What is queued before the SYN leaves may go with it (RFC 7413): the server may see it twice."""
+    if t.state == SYN_SENT and t.flags & TF_SEND_SYN and s.conf.fastopen & FASTOPEN_CLIENT:
+        t.fastopen |= FO_WANTED
+
+
 cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
-    """The application has seen the SYN: answer with SYN and ACK, or with RST."""
-    if t.state != SYN_RCVD:
-        return
+    """The application has seen the SYN: answer with SYN and ACK, or with RST. The peer of a SYN cookie has had its
+    SYN-ACK."""
     if accepted:
-        t.flags |= TF_ASKED | TF_SEND_SYN
+        t.flags |= TF_ASKED
+        if t.state == SYN_RCVD:
+            t.flags |= TF_SEND_SYN
+            if t.fastopen & FO_OPEN:
+                t.cc.init(s, t)
         mark_dirty(s, t)
     else:
         count(s.counters, tcp_not_accepted)
         t.flags |= TF_SEND_RST
-        t.snd_nxt = 0             # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
+        if t.state == SYN_RCVD:
+            t.snd_nxt = 0         # RFC 9293 §3.10.7.1: a RST in answer to a SYN has sequence number 0
         conn_close(s, t, CLOSE_REJECTED)
 
 

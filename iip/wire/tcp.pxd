@@ -20,6 +20,8 @@ cdef enum:
     TCPOPT_SACK_OK = 4
     TCPOPT_SACK = 5
     TCPOPT_TIMESTAMP = 8
+    TCPOPT_FASTOPEN = 34          # RFC 7413
+    TCPOPT_EXPERIMENT = 254       # RFC 6994, shared by the value that follows
 
 cdef enum:
     # which options a segment carried
@@ -28,12 +30,17 @@ cdef enum:
     OPT_SACK_OK = 0x04
     OPT_SACK = 0x08
     OPT_TS = 0x10
+    OPT_FASTOPEN = 0x40
+    OPT_FASTOPEN_EXP = 0x80       # in the experimental form
 
 cdef enum:
     TCP_HEADER = 20
     TCP_CSUM_OFF = 16
     MAX_SACK_BLOCKS = 4
     TCP_MAX_WSCALE = 14
+    FASTOPEN_MAGIC = 0xF989       # of the experimental form (RFC 7413 §7)
+    FASTOPEN_MIN = 4              # bytes of a cookie, an even number (RFC 7413 §4.1.1)
+    FASTOPEN_MAX = 16
 
 
 cdef struct SackBlock:
@@ -60,6 +67,8 @@ cdef struct Segment:
     uint32_t ts_val
     uint32_t ts_ecr
     SackBlock sack[4]
+    const uint8_t* cookie         # Fast Open: in the packet, valid as long as it is
+    uint8_t n_cookie              # its bytes; 0: a request for one
 
 
 cdef inline void tcp_parse_header(const uint8_t* p, Segment* seg) noexcept nogil:
@@ -98,6 +107,14 @@ cdef inline int _sack_blocks(const uint8_t* p, int n, Segment* seg) noexcept nog
     return 0
 
 
+cdef inline void _fastopen(const uint8_t* p, int n, uint8_t form, Segment* seg) noexcept nogil:
+    """A Fast Open cookie of `n` bytes; one of an impossible length counts as not there (RFC 7413 §4.1.1)."""
+    if n == 0 or (FASTOPEN_MIN <= n <= FASTOPEN_MAX and n % 2 == 0):
+        seg.opts |= form
+        seg.cookie = p
+        seg.n_cookie = <uint8_t>n
+
+
 cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noexcept nogil:
     """One option of `size` bytes at `p`. 0, or -1 when its length contradicts its kind."""
     if kind == TCPOPT_MSS:
@@ -122,6 +139,10 @@ cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noex
         seg.ts_val = load32(p + 2)
         seg.ts_ecr = load32(p + 6)
         seg.opts |= OPT_TS
+    elif kind == TCPOPT_FASTOPEN:
+        _fastopen(p + 2, size - 2, OPT_FASTOPEN, seg)
+    elif kind == TCPOPT_EXPERIMENT and size >= 4 and load16(p + 2) == FASTOPEN_MAGIC:
+        _fastopen(p + 4, size - 4, OPT_FASTOPEN_EXP, seg)
     return 0
 
 

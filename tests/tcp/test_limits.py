@@ -10,7 +10,7 @@ from tests.harness.states import ESTABLISHED, enter
 
 def test_half_open(make):
     """Beyond the limit SYNs are dropped without a word; the peer tries again."""
-    wire = make(max_half_open=3)
+    wire = make(max_half_open=3, syn_cookies="off")
     wire.engine.tcp_listen(80)
     peers = [Peer(wire, port=100 + i) for i in range(5)]
     for peer in peers:
@@ -156,7 +156,7 @@ def test_transmit_queue_full(make):
     while True:                   # fill what the driver holds
         before = full.pending
         for _ in range(64):
-            assert full.feed(peer.packet(ACK, seq=peer.nxt - 5))
+            assert full.feed(peer.packet(ACK, seq=peer.nxt - 5, data=b"x"))
             wire.engine.run(wire.now)
         if full.pending == before:
             break
