@@ -79,7 +79,7 @@ class Device:
         self.probe = DriverProbe(self.link.b, PacketPool(4096, 2048))
 
     def feed(self, packet):
-        return self.probe.tx(packet) == 1
+        return 0 < len(packet) <= 65535 and self.probe.tx(packet) == 1
 
     def drain(self):
         return self.probe.rx(limit=4096)
