@@ -3,6 +3,9 @@ from iip.drivers.base cimport Driver
 from iip.engine cimport API_VERSION, Datagram, Engine, NativeHandler, SynInfo
 from iip.memory.pool cimport PacketPool
 from iip.net.types cimport Addr
+from iip.tcp.options cimport (
+    CO_CORK, CO_KEEPALIVE, CO_KEEPALIVE_IDLE, CO_KEEPALIVE_INTERVAL, CO_KEEPALIVE_PROBES, CO_LINGER, CO_MAX_SEG, CO_NODELAY,
+    CO_PAUSED, CO_QUICKACK, CO_RECEIVE_BUFFER, CO_SEND_BUFFER, CO_TRAFFIC_CLASS, CO_TTL, CO_UNSENT_LOW, CO_USER_TIMEOUT)
 
 
 cdef inline int check_api() except -1:

@@ -63,14 +63,19 @@ class Config:
     half_open_per_peer: int = _number(0, 1 << 20, "connections; 0: no limit of its own", 0)
     connections_per_peer: int = _number(0, 1 << 22, "connections; 0: no limit", 0)
     syn_cookies: str = "auto"             # or "always", "off"
-    send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
-    receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 20)
+    send_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 17)
+    send_buffer_max: int = _number(2048, 1 << 30, "bytes", 1 << 22)
+    receive_buffer: int = _number(2048, 1 << 30, "bytes", 1 << 17)
+    receive_buffer_max: int = _number(2048, 1 << 30, "bytes", 6 << 20)
+    autotune: bool = True                 # buffers grow, up to their maxima, as the path needs
+    unsent_low: int = _number(0, 1 << 30, "bytes; 0: off", 0)
     out_of_order: int = _number(0, 1 << 16, "segments per connection", 1024)
     # tcp: options offered
     mss: int = _number(0, 65495, "bytes; 0: from the MTU", 0)
     window_scale: bool = True
     sack: bool = True
     timestamps: bool = True
+    strict_timestamps: bool = False       # drop segments without the timestamps that were agreed upon
     # tcp: timers
     rto_min: float = _number(0.001, 60, "seconds", 0.2)
     rto_max: float = _number(1, 240, "seconds", 120.0)
@@ -79,6 +84,8 @@ class Config:
     synack_retries: int = _number(0, 64, "retransmissions", 5)
     retries: int = _number(0, 64, "retransmissions", 15)
     delayed_ack: float = _number(0, 0.5, "seconds; 0: acknowledge at once", 0.04)
+    delayed_ack_max: float = _number(0, 0.5, "seconds", 0.2)
+    quick_acks: int = _number(0, 1000, "segments", 16)
     time_wait: float = _number(0, 240, "seconds", 60.0)
     fin_wait2: float = _number(0, 3600, "seconds an orphan waits for the peer's FIN", 60.0)
     keepalive: float = _number(0, 86400, "seconds idle; 0: off", 0.0)
@@ -96,6 +103,9 @@ class Config:
     # tcp: behaviour
     nagle: bool = True
     initial_window: int = _number(1, 64, "segments", 10)
+    mtu_probing: str = "off"              # or "blackhole", "always": RFC 4821, RFC 8899
+    mtu_probing_base: int = _number(64, 65495, "bytes of payload", 1024)
+    mtu_probing_interval: float = _number(1, 86400, "seconds", 600.0)
     congestion: str = "newreno"
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
     max_pinned: int = _number(0, 1 << 40, "bytes; longer sends are copied again", 1 << 28)
@@ -198,6 +208,8 @@ class Config:
             raise ConfigError(f"syn_cookies={self.syn_cookies!r}: use 'auto', 'always' or 'off'")
         if self.fastopen not in ("off", "client", "server", "both"):
             raise ConfigError(f"fastopen={self.fastopen!r}: use 'off', 'client', 'server' or 'both'")
+        if self.mtu_probing not in ("off", "blackhole", "always"):
+            raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

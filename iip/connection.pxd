@@ -13,6 +13,10 @@ cdef class Connection:
     cdef object _reason
     cdef Tcb* tcb(self) except NULL
     cdef void release(self)
+    cdef int _set(self, int option, object value, str name, object unit) except -1
+    cdef int _set_time(self, int option, object seconds, str name) except -1
+    cdef object _time(self, int option)
+    cdef int64_t _get(self, int option) except? -1
     cdef object _taken(self, Tcb* t, int64_t taken)
 
 

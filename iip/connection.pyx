@@ -8,14 +8,14 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from iip.address cimport addr_object
 from iip.memory.pool cimport pkt_free, pool_views_low
-from iip.tcp.conn cimport mark_dirty
 from iip.tcp.tcb cimport *
 from iip.tcp.info cimport tcp_info
+from iip.tcp.options cimport *
 from iip.tcp.user cimport (
-    user_abort, user_close, user_consume, user_keepalive, user_send, user_send_packet, user_send_room,
+    user_abort, user_close, user_consume, user_send, user_send_packet, user_send_room,
     user_shutdown, user_starved)
 
-from iip.errors import ConnectionGone
+from iip.errors import ConfigError, ConnectionGone
 from iip.info import TcpInfo
 
 
@@ -110,7 +110,7 @@ cdef class Connection:
             raise BrokenPipeError("send after shutdown or close")
         fd = file if isinstance(file, int) else file.fileno()
         there = max(os.fstat(fd).st_size - offset, 0)
-        take = min(there if n is None else min(n, there), user_send_room(t))
+        take = min(there if n is None else min(n, there), user_send_room(self.engine.tcp, t))
         if take == 0:
             return 0
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
@@ -123,7 +123,7 @@ cdef class Connection:
         cdef uint32_t owner
         if t.flags & TF_FIN_WANTED:
             raise BrokenPipeError("send after shutdown or close")
-        room = min(user_send_room(t), self.engine.tcp.conf.max_pinned - self.engine.pool.c.pinned)
+        room = min(user_send_room(self.engine.tcp, t), self.engine.tcp.conf.max_pinned - self.engine.pool.c.pinned)
         if room == 0:
             return 0
         data = memoryview(data).cast("B")[:room]
@@ -173,7 +173,7 @@ cdef class Connection:
     @property
     def send_room(self):
         """Bytes that `send` takes now."""
-        return user_send_room(self.tcb())
+        return user_send_room(self.engine.tcp, self.tcb())
 
     @property
     def unacknowledged(self):
@@ -186,55 +186,182 @@ cdef class Connection:
         """Payload bytes of a full segment."""
         return self.tcb().mss
 
+    cdef int _set(self, int option, object value, str name, object unit) except -1:
+        """Set an option; a value that cannot be raises ConfigError with the range."""
+        cdef int64_t low, high
+        cdef Tcb* t = self.tcb()
+        options_range(option, &low, &high)
+        if not low <= value <= high:
+            scale = 1000000000 if unit == "seconds" else 1
+            raise ConfigError(f"{name}: must be from {max(low, 0) / scale:g} to {high / scale:g} {unit}".rstrip())
+        options_set(self.engine.tcp, t, option, value)
+        return 0
+
+    cdef int _set_time(self, int option, object seconds, str name) except -1:
+        return self._set(option, round(seconds * 10 ** 9), name, "seconds")
+
+    cdef object _time(self, int option):
+        return options_get(self.engine.tcp, self.tcb(), option) / 1e9
+
+    cdef int64_t _get(self, int option) except? -1:
+        return options_get(self.engine.tcp, self.tcb(), option)
+
     @property
     def nodelay(self):
         """True: short segments do not wait for acknowledgements (Nagle's algorithm is off)."""
-        return bool(self.tcb().flags & TF_NODELAY)
+        return bool(self._get(CO_NODELAY))
 
     @nodelay.setter
     def nodelay(self, on):
-        cdef Tcb* t = self.tcb()
-        t.flags = t.flags | TF_NODELAY if on else t.flags & ~<uint32_t>TF_NODELAY
-        mark_dirty(self.engine.tcp, t)
+        self._set(CO_NODELAY, bool(on), "nodelay", "")
 
     @property
     def cork(self):
-        """True: short segments wait until the application uncorks."""
-        return bool(self.tcb().flags & TF_CORK)
+        """True: short segments wait until the application uncorks, or 200 ms."""
+        return bool(self._get(CO_CORK))
 
     @cork.setter
     def cork(self, on):
-        cdef Tcb* t = self.tcb()
-        t.flags = t.flags | TF_CORK if on else t.flags & ~<uint32_t>TF_CORK
-        mark_dirty(self.engine.tcp, t)
+        self._set(CO_CORK, bool(on), "cork", "")
+
+    @property
+    def quickack(self):
+        """True: ACKs leave at once, for a while. False: they wait for an answer to travel with. The engine changes
+        it as it sees whether the application answers."""
+        return bool(self._get(CO_QUICKACK))
+
+    @quickack.setter
+    def quickack(self, on):
+        self._set(CO_QUICKACK, bool(on), "quickack", "")
 
     @property
     def keepalive(self):
-        """True: probe the peer when the connection was idle for `Config.keepalive` seconds."""
-        return bool(self.tcb().flags & TF_KEEPALIVE)
+        """True: probe the peer when the connection was idle for `keepalive_idle` seconds."""
+        return bool(self._get(CO_KEEPALIVE))
 
     @keepalive.setter
     def keepalive(self, on):
-        user_keepalive(self.engine.tcp, self.tcb(), bool(on))
+        self._set(CO_KEEPALIVE, bool(on), "keepalive", "")
+
+    @property
+    def keepalive_idle(self):
+        """Seconds without a segment before the first probe."""
+        return self._time(CO_KEEPALIVE_IDLE)
+
+    @keepalive_idle.setter
+    def keepalive_idle(self, seconds):
+        self._set_time(CO_KEEPALIVE_IDLE, seconds, "keepalive_idle")
+
+    @property
+    def keepalive_interval(self):
+        """Seconds between probes."""
+        return self._time(CO_KEEPALIVE_INTERVAL)
+
+    @keepalive_interval.setter
+    def keepalive_interval(self, seconds):
+        self._set_time(CO_KEEPALIVE_INTERVAL, seconds, "keepalive_interval")
+
+    @property
+    def keepalive_probes(self):
+        """Probes without an answer before the connection fails."""
+        return self._get(CO_KEEPALIVE_PROBES)
+
+    @keepalive_probes.setter
+    def keepalive_probes(self, n):
+        self._set(CO_KEEPALIVE_PROBES, n, "keepalive_probes", "probes")
+
+    @property
+    def user_timeout(self):
+        """Seconds that data may stay unacknowledged; 0: until the retransmissions are used up."""
+        return self._time(CO_USER_TIMEOUT)
+
+    @user_timeout.setter
+    def user_timeout(self, seconds):
+        self._set_time(CO_USER_TIMEOUT, seconds, "user_timeout")
+
+    @property
+    def linger(self):
+        """Seconds that the rest may take to arrive after `close`; then the connection is aborted. 0: `close` aborts at
+        once. None: no limit."""
+        return None if self._get(CO_LINGER) < 0 else self._time(CO_LINGER)
+
+    @linger.setter
+    def linger(self, seconds):
+        self._set_time(CO_LINGER, -1e-9 if seconds is None else max(seconds, -1), "linger")
+
+    @property
+    def unsent_low(self):
+        """`tcp_acked` comes, and `send` takes something, only while fewer bytes are unsent; 0: no such limit."""
+        return self._get(CO_UNSENT_LOW)
+
+    @unsent_low.setter
+    def unsent_low(self, n):
+        self._set(CO_UNSENT_LOW, n, "unsent_low", "bytes")
+
+    @property
+    def unsent(self):
+        """Bytes queued that were not sent yet."""
+        return self.tcb().unsent
+
+    @property
+    def max_seg(self):
+        """Upper bound of the MSS; set before the connection opens, also of the one we ask for. 0: none."""
+        return self._get(CO_MAX_SEG)
+
+    @max_seg.setter
+    def max_seg(self, n):
+        self._set(CO_MAX_SEG, n, "max_seg", "bytes")
+
+    @property
+    def traffic_class(self):
+        """The traffic class of IPv6, the TOS of IPv4. The two bits of ECN stay as they are."""
+        return self._get(CO_TRAFFIC_CLASS)
+
+    @traffic_class.setter
+    def traffic_class(self, n):
+        self._set(CO_TRAFFIC_CLASS, n, "traffic_class", "")
+
+    @property
+    def ttl(self):
+        """Hop limit or TTL."""
+        return self._get(CO_TTL)
+
+    @ttl.setter
+    def ttl(self, n):
+        self._set(CO_TTL, n, "ttl", "hops")
+
+    @property
+    def paused(self):
+        """True between `pause` and `resume`."""
+        return bool(self._get(CO_PAUSED))
+
+    def pause(self):
+        """No payload until `resume`: the window closes. The peer's FIN waits, too; a connection that is over delivers what
+        is left."""
+        self._set(CO_PAUSED, 1, "paused", "")
+
+    def resume(self):
+        """Payload again, in the next run what came meanwhile."""
+        self._set(CO_PAUSED, 0, "paused", "")
 
     @property
     def send_buffer(self):
-        """Limit of what is queued and unacknowledged, bytes."""
-        return self.tcb().snd_buf
+        """Limit of what is queued and unacknowledged, bytes. Once set it does not grow by itself."""
+        return self._get(CO_SEND_BUFFER)
 
     @send_buffer.setter
     def send_buffer(self, n):
-        self.tcb().snd_buf = max(1, min(n, 1 << 30))
+        self._set(CO_SEND_BUFFER, n, "send_buffer", "bytes")
 
     @property
     def receive_buffer(self):
-        """Limit of what was delivered and not consumed plus the window offered, bytes. What was offered is not
-        taken back."""
-        return self.tcb().rcv_buf
+        """Limit of what was delivered and not consumed plus the window offered, bytes. Once set it does not grow by
+        itself; what was offered is not taken back."""
+        return self._get(CO_RECEIVE_BUFFER)
 
     @receive_buffer.setter
     def receive_buffer(self, n):
-        self.tcb().rcv_buf = max(1, min(n, <int64_t>65535 << self.tcb().rcv_wscale))
+        self._set(CO_RECEIVE_BUFFER, n, "receive_buffer", "bytes")
 
     def info(self):
         """`iip.TcpInfo`: the state in the names and units of Linux's tcp_info."""

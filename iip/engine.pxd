@@ -87,6 +87,9 @@ cdef class Engine:
                           int* error) noexcept nogil
     cdef void listen(self, uint16_t port, bint on) noexcept nogil
     cdef void fastopen(self, uint64_t conn) noexcept nogil
+    cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil
+    cdef int64_t option(self, uint64_t conn, int option) noexcept nogil
+    cdef uint32_t unsent(self, uint64_t conn) noexcept nogil
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil
     cdef uint64_t handle(self, Tcb* t) noexcept nogil
     cdef void shut(self)

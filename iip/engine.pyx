@@ -16,6 +16,7 @@ from iip.net.types cimport (
 from iip.net.udp cimport udp_input
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
 from iip.tcp.input cimport tcp_icmp, tcp_input
+from iip.tcp.options cimport options_get, options_set
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -209,7 +210,7 @@ cdef class Engine:
     cdef uint32_t send_room(self, uint64_t conn) noexcept nogil:
         """Bytes that `send` takes now."""
         cdef Tcb* t = self.lookup(conn)
-        return 0 if t == NULL else user_send_room(t)
+        return 0 if t == NULL else user_send_room(self.tcp, t)
 
     cdef void consume(self, uint64_t conn, uint32_t n) noexcept nogil:
         """The application is done with `n` received bytes: open the window by as much."""
@@ -239,6 +240,21 @@ cdef class Engine:
         """A word of the connection for the application's own use, 0 at first; NULL if the connection is gone."""
         cdef Tcb* t = self.lookup(conn)
         return NULL if t == NULL else &t.user
+
+    cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil:
+        """Set an option (CO_*) of a connection. 0, or -1: it is gone, or the value is out of range."""
+        cdef Tcb* t = self.lookup(conn)
+        return -1 if t == NULL else options_set(self.tcp, t, option, value)
+
+    cdef int64_t option(self, uint64_t conn, int option) noexcept nogil:
+        """The value of an option (CO_*); -2 if the connection is gone."""
+        cdef Tcb* t = self.lookup(conn)
+        return -2 if t == NULL else options_get(self.tcp, t, option)
+
+    cdef uint32_t unsent(self, uint64_t conn) noexcept nogil:
+        """Bytes queued that were not sent yet."""
+        cdef Tcb* t = self.lookup(conn)
+        return 0 if t == NULL else t.unsent
 
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
                           int* error) noexcept nogil:
@@ -325,12 +341,16 @@ cdef bint _ask(Engine self, Tcb* t) noexcept nogil:
     return t.flags & TF_ASKED and (t.state >= ESTABLISHED or t.fastopen & FO_OPEN)
 
 
-cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn) noexcept nogil:
+cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn, bint over) noexcept nogil:
+    """What came in order. A connection that is `over` does not wait for an application that paused."""
     cdef uint32_t i, piece
     cdef Packet* k
     while t.rx_head != NIL:
         if unlikely(t.flags & TF_ORPHAN):
             conn_drop_payload(self.tcp, t)
+            return
+        if unlikely(t.modes & MD_PAUSED) and not over:
+            t.events |= EV_PAYLOAD
             return
         i = t.rx_head
         k = pkt(self.net.pool, i)
@@ -367,12 +387,17 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
             self.native.tcp_connected(self, conn)
     if events & EV_ACKED and t.flags & TF_USED:
         n = t.acked
-        t.acked = 0
-        if not t.flags & TF_ORPHAN:
-            self.native.tcp_acked(self, conn, n)
+        if unlikely(t.lowat) and t.unsent >= t.lowat and not events & EV_CLOSED:
+            t.modes |= MD_HELD
+        else:
+            t.acked = 0
+            if not t.flags & TF_ORPHAN:
+                self.native.tcp_acked(self, conn, n)
     if events & EV_PAYLOAD:
-        _deliver_payload(self, t, conn)
-    if events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
+        _deliver_payload(self, t, conn, (events & EV_CLOSED) != 0)
+    if unlikely(t.modes & MD_PAUSED) and not events & EV_CLOSED:
+        t.events |= events & EV_SHUTDOWN      # after the payload, when the application resumes
+    elif events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
         self.native.tcp_shutdown(self, conn)
     if events & EV_CLOSED and t.flags & TF_USED:
         self.native.tcp_closed(self, conn, t.close_reason)

@@ -26,8 +26,10 @@ from iip.verdict import Verdict
 
 
 _CHANGEABLE = frozenset({
-    "send_buffer", "receive_buffer", "out_of_order", "max_half_open", "syn_cookies", "rst_rate", "challenge_rate",
-    "persist_timeout", "mss", "window_scale", "sack", "timestamps", "rto_min",
+    "send_buffer", "send_buffer_max", "receive_buffer", "receive_buffer_max", "autotune", "unsent_low", "delayed_ack_max",
+    "quick_acks", "strict_timestamps", "mtu_probing", "mtu_probing_base", "mtu_probing_interval", "out_of_order",
+    "max_half_open", "syn_cookies", "rst_rate", "challenge_rate", "persist_timeout", "mss", "window_scale", "sack",
+    "timestamps", "rto_min",
     "rto_max", "rto_initial", "syn_retries", "synack_retries", "retries", "delayed_ack", "time_wait", "fin_wait2",
     "keepalive", "keepalive_interval", "keepalive_probes", "user_timeout", "nagle", "initial_window", "congestion",
     "copy_threshold", "ports"})

@@ -106,6 +106,7 @@ cpdef enum Verdict:
     tcp_in_acks                   # header prediction: pure ACK
     tcp_out_of_window
     tcp_paws
+    tcp_no_timestamp              # agreed upon, and missing (strict_timestamps)
     tcp_old_duplicate
     tcp_bad_ack
     tcp_bad_flags
@@ -137,6 +138,10 @@ cpdef enum Verdict:
     tcp_delayed_acks
     tcp_window_probes
     tcp_keepalives
+    tcp_mtu_probes
+    tcp_mtu_probes_confirmed
+    tcp_mtu_probe_failures
+    tcp_mtu_black_holes
     # TCP connections
     tcp_active_opens
     tcp_passive_opens
@@ -146,6 +151,7 @@ cpdef enum Verdict:
     tcp_timed_out
     tcp_user_timeout
     tcp_persist_timeout
+    tcp_linger_expired
     tcp_time_wait_reused
     tcp_time_wait_recycled
     tcp_icmp_hard_error

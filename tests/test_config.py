@@ -48,6 +48,9 @@ WRONG = {
     "send buffer": ({"send_buffer": 100}, "send_buffer=100: must be from 2048"),
     "receive buffer": ({"receive_buffer": 1 << 31}, "receive_buffer=2147483648: must be from 2048 to 1073741824"),
     "time": ({"delayed_ack": 1}, "delayed_ack=1: must be from 0 to 0.5 .*seconds"),
+    "probing": ({"mtu_probing": True}, "mtu_probing=True: use 'off', 'blackhole' or 'always'"),
+    "unsent_low": ({"unsent_low": -1}, "unsent_low=-1: must be from 0"),
+    "quick acks": ({"quick_acks": 1001}, "quick_acks=1001: must be from 0 to 1000 .*segments"),
     "negative time": ({"time_wait": -1}, "time_wait=-1: must be from 0 to 240"),
     "not a number": ({"time_wait": float("nan")}, "time_wait=nan: must be from 0 to 240"),
 }

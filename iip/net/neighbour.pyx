@@ -266,7 +266,7 @@ cdef void _expired(Net* net, uint32_t n) noexcept nogil:
         _give_up(net, n)
         return
     e.tries += 1
-    _arm(net, e, net.now + (SECOND << (e.tries - 1)))
+    _arm(net, e, net.now + SECOND)
     net_count(net, neigh_ask(net, n))
 
 

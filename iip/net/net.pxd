@@ -24,7 +24,7 @@ cdef uint32_t net_loopback_pop(Net* net) noexcept nogil
 cdef inline int64_t net_next_deadline(Net* net) noexcept nogil:
     """When `net_timers` has something to do, ns; INT64_MAX: nothing is planned."""
     cdef int64_t first = min(min(net.addr_timer, net.neigh_timer), min(net.mld_timer, net.igmp_timer))
-    first = min(first, net.change_timer)
+    first = min(first, min(net.change_timer, net.pmtu_timer))
     if net.datagram_oldest != NIL:
         first = min(first, net.datagrams[net.datagram_oldest].expires)
     return first

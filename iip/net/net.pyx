@@ -9,6 +9,7 @@ from iip.net.ipv4 cimport ipv4_input
 from iip.net.ipv6 cimport ipv6_input
 from iip.net.mld cimport membership_timers
 from iip.net.neighbour cimport neigh_timers
+from iip.net.route cimport pmtu_timers
 from iip.net.reassembly cimport reassembly_expire
 from iip.net.state cimport AK_OWN, AddrSlot, PKT_LOOPED, addr_find
 from iip.net.types cimport PROTO_TCP, PROTO_UDP, addr_from4, addr_from6
@@ -163,6 +164,7 @@ cdef int64_t net_timers(Net* net) noexcept nogil:
     address_timers(net)
     neigh_timers(net)
     membership_timers(net)
+    pmtu_timers(net)
     while reassembly_expire(net, &rx):
         if rx.pkt != NIL:
             net_icmp_error(net, &rx, rx.pkt, ICMP4_TIME_EXCEEDED if rx.version == 4 else ICMP6_TIME_EXCEEDED,

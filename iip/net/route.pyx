@@ -1,5 +1,5 @@
 """Routes, the choice of a source address, and the path MTU cache."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from iip.memory.pool cimport NIL
 from iip.net.checksum cimport pseudo_sum
 from iip.net.neighbour cimport neigh_get
@@ -179,5 +179,22 @@ cdef bint net_pmtu_update(Net* net, const Addr* dst, uint32_t mtu) noexcept nogi
     e[at].mtu = mtu
     e[at].expires = net.now + PMTU_LIFETIME
     net.route_gen += 1
+    net.pmtu_timer = min(net.pmtu_timer, e[at].expires)
     count(net.counters, pmtu_reduced)
     return True
+
+
+cdef void pmtu_timers(Net* net) noexcept nogil:
+    """What was learnt ten minutes ago ends: flows are routed anew, and try the interface's MTU again (RFC 1191 §6.3)."""
+    cdef int i
+    cdef Pmtu* e
+    if net.now < net.pmtu_timer:
+        return
+    net.pmtu_timer = INT64_MAX
+    for i in range(2 * PMTU_SETS):
+        e = &net.pmtu[i]
+        if e.mtu and net.now >= e.expires:
+            e.mtu = 0
+            net.route_gen += 1
+        elif e.mtu:
+            net.pmtu_timer = min(net.pmtu_timer, e.expires)

@@ -201,7 +201,7 @@ cdef int net_setup(Net* net, object config, Pool* pool, uint64_t* counters, uint
     net.reassembly_timeout = _ns(config.reassembly_timeout)
     net.route_gen = 1
     net.loop_head = net.loop_tail = NIL
-    net.neigh_timer = net.mld_timer = net.igmp_timer = net.change_timer = INT64_MAX
+    net.neigh_timer = net.mld_timer = net.igmp_timer = net.change_timer = net.pmtu_timer = INT64_MAX
     net.addr_timer = INT64_MIN
     net.now = INT64_MIN + 1
     _set_mac(net, config)

@@ -216,6 +216,7 @@ cdef struct Net:
     int64_t mld_timer             # a report of all IPv6 groups is due
     int64_t igmp_timer
     int64_t change_timer          # state-change reports are due
+    int64_t pmtu_timer            # what was learnt about a path's MTU ends
     # limits, caches
     double icmp_tokens
     double icmp_rate

@@ -35,6 +35,7 @@ cdef inline void mark_ready(Tcp* s, Tcb* t, uint32_t events) noexcept nogil:
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
                    int* error) noexcept nogil
 cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil
+cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil
 cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil

@@ -4,19 +4,23 @@ from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
 from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
+from iip.tcp.acks cimport acks_begin
 from iip.tcp.demux cimport demux_insert, demux_remove
 from iip.tcp.tally cimport tally_opened, tally_remove
+from iip.tcp.mtu cimport mtu_begin, mtu_mss
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_begin
 from iip.tcp.wheel cimport wheel_remove, wheel_update
 from iip.verdict cimport count, ok, tcp_closed, tcp_established, tcp_table_full, tcp_time_wait_recycled
 from iip.wire.rng cimport siphash_words
-from iip.wire.tcp cimport TCP_HEADER, TCP_MAX_WSCALE
+from iip.wire.tcp cimport TCP_MAX_WSCALE
 
 cdef enum:
     DEFAULT_MSS4 = 536            # RFC 9293 §3.7.1, when the peer does not say
     DEFAULT_MSS6 = 1220
-    MIN_MSS = 64                  # below this a peer only wants to make us work
-    TIMESTAMP_OPTION = 12
+    HEADERS = 32                  # TCP with timestamps
+
+cdef int64_t KEEPALIVE_IDLE = 7200 * <int64_t>1000000000       # RFC 9293 §3.8.4: two hours, if nothing is set
 
 
 cdef uint32_t _keyed(const uint64_t* key, const Addr* local, const Addr* remote, uint16_t lport,
@@ -49,6 +53,20 @@ cdef uint8_t conn_window_scale(Tcp* s, uint32_t buffer) noexcept nogil:
     return shift
 
 
+cdef void _take_settings(Tcp* s, Tcb* t) noexcept nogil:
+    """What the application may change later."""
+    if not s.conf.nagle:
+        t.flags |= TF_NODELAY
+    if s.conf.keepalive:
+        t.flags |= TF_KEEPALIVE
+    t.keep_idle = s.conf.keepalive if s.conf.keepalive else KEEPALIVE_IDLE
+    t.keep_interval = s.conf.keepalive_interval
+    t.keep_probes = <uint8_t>s.conf.keepalive_probes
+    t.user_timeout = s.conf.user_timeout
+    t.lowat = s.conf.lowat
+    t.cork_at = t.linger_at = TIMER_OFF
+
+
 cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
                    int* error) noexcept nogil:
     """A connection in CLOSED with a route, in the table. NULL with a verdict (not counted) in `error` when every
@@ -75,17 +93,14 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
     t.tw_next = t.tw_prev = t.ooo_next = t.ooo_prev = NIL
-    t.t_rto = t.t_ack = t.t_idle = t.wheel_at = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = t.wheel_at = TIMER_OFF
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
     t.last_rx = t.last_tx = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
-    if not s.conf.nagle:
-        t.flags |= TF_NODELAY
-    if s.conf.keepalive:
-        t.flags |= TF_KEEPALIVE
+    _take_settings(s, t)
     error[0] = net_route(s.net, &t.flow)
     if error[0] != ok:
         slab_free(s.tcbs, t.id)
@@ -94,39 +109,29 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.ts_offset = conn_ts_offset(s, local, remote, lport, rport)
     t.snd_una = t.snd_nxt = t.iss
     t.recover = t.fack = t.reo_round = t.iss
-    t.mss = t.tso = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
+    t.mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.ssthresh = 0x7FFFFFFF
-    t.rcv_wscale = conn_window_scale(s, t.rcv_buf)
+    t.rcv_wscale = conn_window_scale(s, s.conf.receive_buffer_max)
     demux_insert(s, t)
     return t
 
 
-cdef uint32_t _largest_record(Tcp* s, Tcb* t, uint32_t headers) noexcept nogil:
-    """Bytes that a device with TSO takes at once, in whole segments: an IP packet has at most 65535."""
-    cdef uint32_t most
+cdef uint32_t _largest_record(Tcp* s, Tcb* t) noexcept nogil:
+    """Payload bytes that the device takes at once: an IP packet has at most 65535. 0: it cuts no segments."""
+    cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + HEADERS
     if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6):
-        return t.mss
+        return 0
     if (s.net.caps & (CAP_SG | CAP_TX_L4_CSUM)) != (CAP_SG | CAP_TX_L4_CSUM):
-        return t.mss              # the device has to take it in pieces, and to make the checksums
-    most = min(s.conf.tso, 65535 - headers - TIMESTAMP_OPTION)
-    return max(most - most % t.mss, t.mss)
+        return 0                  # it would have to take it in pieces, and to make the checksums
+    return min(s.conf.tso, 65535 - headers)
 
 
 cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
-    """The effective send MSS (RFC 9293 §3.7.1), once the options or the path are known."""
-    cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + TCP_HEADER
-    cdef uint32_t mss = t.flow.mtu - headers
+    """The size of segments, once the options or the path are known."""
     if t.peer_mss == 0:
         t.peer_mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
-    mss = min(mss, t.peer_mss)
-    if s.conf.mss:
-        mss = min(mss, s.conf.mss)
-    if t.flags & TF_TS:
-        mss -= TIMESTAMP_OPTION
-    if not s.net.caps & CAP_SG:   # a segment is then one piece
-        mss = min(mss, s.pool.cell_size - s.pool.headroom)
-    t.mss = max(mss, <uint32_t>MIN_MSS)
-    t.tso = _largest_record(s, t, headers)
+    t.mss = mtu_mss(s, t)
+    t.tso = _largest_record(s, t)
 
 
 cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
@@ -138,6 +143,14 @@ cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:
             s.n_fastopen -= 1
 
 
+cdef void conn_begin(Tcp* s, Tcb* t) noexcept nogil:
+    """Data may flow: what paces and sizes it begins."""
+    mtu_begin(s, t)
+    t.cc.init(s, t)
+    acks_begin(s, t)
+    tuning_begin(s, t)
+
+
 cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     """Our SYN is acknowledged: enter ESTABLISHED. A connection that Fast Open opened has been in use since its SYN."""
     cdef bint early = (t.fastopen & FO_OPEN) != 0
@@ -147,9 +160,9 @@ cdef void conn_established(Tcp* s, Tcb* t) noexcept nogil:
     t.backoff = 0
     t.t_rto = TIMER_OFF
     if not early:
-        t.cc.init(s, t)
-    if t.flags & TF_KEEPALIVE and s.conf.keepalive:
-        t.t_idle = s.now + s.conf.keepalive
+        conn_begin(s, t)
+    if t.flags & TF_KEEPALIVE:
+        t.t_idle = s.now + t.keep_idle
         wheel_update(s, t, t.t_idle)
     if not t.flags & TF_ORPHAN and not early:
         mark_ready(s, t, EV_ACCEPTED if t.flags & TF_PASSIVE else EV_CONNECTED)
@@ -227,7 +240,7 @@ cdef void _unlink_time_wait(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _finish(Tcp* s, Tcb* t, int reason) noexcept nogil:
     """The application will hear that it is over, after the payload that still waits for it."""
     t.close_reason = <uint8_t>reason
-    if t.flags & TF_USED:
+    if t.flags & TF_USED or t.events & EV_ACCEPTED:
         mark_ready(s, t, EV_CLOSED)
 
 
@@ -246,11 +259,11 @@ cdef void conn_close(Tcp* s, Tcb* t, int reason) noexcept nogil:
     if reason != CLOSE_NORMAL:
         conn_drop_payload(s, t)
     _drop_queues(s, t)
-    t.t_rto = t.t_ack = t.t_idle = TIMER_OFF
+    t.t_rto = t.t_ack = t.t_idle = t.t_misc = TIMER_OFF
     wheel_remove(s, t)
     demux_remove(s, t)
     _finish(s, t, reason)
-    if not t.flags & TF_USED:
+    if not t.flags & TF_USED and not t.events & EV_ACCEPTED:
         t.events = 0
     mark_dirty(s, t)              # the output phase sends the RST and releases the slot
 

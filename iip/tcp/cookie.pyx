@@ -83,7 +83,7 @@ cdef int cookie_answer(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     o.ts = s.conf.timestamps and seg.opts & OPT_TS
     o.sack = o.ts and s.conf.sack and seg.opts & OPT_SACK_OK
     o.scale = o.ts and s.conf.window_scale and seg.opts & OPT_WSCALE
-    o.wscale = conn_window_scale(s, s.conf.receive_buffer)
+    o.wscale = conn_window_scale(s, s.conf.receive_buffer_max)
     if o.ts:
         _stamp(s, seg, &flow, &o)
     n = write_options(options, &o)

@@ -1,12 +1,13 @@
 """What arrives: see input.pxd. Every function returns the verdict on the segment."""
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free, pkt_pull
 from iip.net.checksum cimport net_rx_l4_checksum_ok
 from iip.net.link cimport net_pullup
 from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.types cimport IcmpError, IpRx, addr_eq
+from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
-    conn_close, conn_established, conn_route_options, conn_time_wait, mark_dirty)
+    conn_close, conn_established, conn_time_wait, mark_dirty)
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.fastopen cimport fastopen_answered, fastopen_reset
 from iip.tcp.limits cimport rate_allows
@@ -14,9 +15,10 @@ from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
 from iip.tcp.receive cimport receive_in_order, receive_text
-from iip.tcp.recovery cimport ack_duplicate, ack_new, mark_oversized_lost
+from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_full_segment
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport *
 from iip.wire.bytes cimport likely, unlikely
@@ -244,6 +246,9 @@ cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil
             return _drop(s, seg, verdict)     # the two ends would answer each other for ever
         t.challenge_at = s.now
     _owe_ack(s, t)
+    if seg.len:
+        t.modes &= ~<uint32_t>MD_PINGPONG
+        acks_quick(s, t)
     if t.ooo_head != NIL and not t.flags & TF_SACK:
         t.dup_owed = 1
     return _drop(s, seg, verdict)
@@ -342,6 +347,8 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
         return _unacceptable(s, t, seg, tcp_paws)
     if unlikely(t.state == SYN_RCVD and seg.flags & (TH_SYN | TH_ACK) == TH_SYN and seg.seq == t.irs):
         return _repeated_syn(s, t, seg)
+    if unlikely(t.flags & TF_TS and not seg.opts & OPT_TS) and s.conf.strict_timestamps and not seg.flags & TH_RST:
+        return _drop(s, seg, tcp_no_timestamp)    # RFC 7323 §3.2
     if unlikely(not _acceptable(t, seg)):
         return _unacceptable(s, t, seg, tcp_out_of_window)
     if unlikely(seg.flags & TH_RST):
@@ -354,7 +361,7 @@ cdef int _input_synchronized(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept no
     if unlikely(not seg.flags & TH_ACK):
         return _drop(s, seg, tcp_bad_flags)
     if t.flags & TF_TS and seg.opts & OPT_TS and seq_leq(seg.seq, t.last_ack_sent):
-        if seq_geq(seg.ts_val, t.ts_recent):
+        if seq_geq(seg.ts_val, t.ts_recent) or s.now - t.ts_recent_at >= PAWS_AGE:
             t.ts_recent = seg.ts_val
             t.ts_recent_at = s.now
     if unlikely(t.state == SYN_RCVD):
@@ -411,6 +418,9 @@ cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if seg.len == 0:
         return _drop(s, seg, tcp_in_acks)
     t.flags |= TF_ACK_LATER
+    t.data_segs_in += 1
+    if seg.len >= t.rcv_mss:
+        tuning_full_segment(s, t, seg)
     receive_in_order(s, t, seg.pkt, seg.len)
     mark_dirty(s, t)
     return tcp_in_order
@@ -427,6 +437,7 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
     t = demux_lookup(s, &rx.dst, &rx.src, seg.dport, seg.sport)
     if unlikely(t == NULL):
         return _input_no_connection(s, rx, &seg)
+    t.segs_in += 1
     if likely(_predicted(t, &seg)):
         return _input_predicted(s, t, &seg)
     if t.state == SYN_SENT:
@@ -440,13 +451,9 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
 
 cdef void _path_mtu(Tcp* s, Tcb* t, uint32_t mtu) noexcept nogil:
     """Note the new path MTU and take it over (RFC 1191 §6, RFC 8201 §5)."""
-    cdef uint32_t before = t.mss
     net_pmtu_update(s.net, &t.flow.dst, mtu)
     net_route(s.net, &t.flow)
-    conn_route_options(s, t)
-    if t.mss < before:
-        count(s.counters, tcp_pmtu_reduced)
-        mark_oversized_lost(s, t)
+    path_changed(s, t)
 
 
 cdef bint _is_hard(IcmpError* e) noexcept nogil:

@@ -5,9 +5,13 @@ from iip.memory.pool cimport (
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
+from iip.tcp.acks cimport acks_wait
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
+from iip.tcp.mtu cimport mtu_probe_size
+from iip.tcp.options cimport options_cork_over
 from iip.tcp.rack cimport arm_after_sending, arm_timer
 from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
+from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.scoreboard cimport mark_lost, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
@@ -15,13 +19,19 @@ from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, count_n, neighbour_table_full, ok, tcp_loss_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
+    count, count_n, neighbour_table_full, ok, tcp_loss_probes, tcp_mtu_probes, tcp_out_data, tcp_retransmits, tx_no_buffer,
+    tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff
 from iip.wire.tcp cimport *
 
 cdef enum:
     MANY_VIEWS = 64               # a frame of many segments takes as many at most
+
+
+cdef inline bint _is_mtu_probe(Tcb* t, Packet* k) noexcept nogil:
+    """Whether the record is a probe that leaves for the first time: one packet, and larger than the others."""
+    return t.mtu_probe != 0 and k.seq == t.mtu_probe_seq and k.n_sent == 1
 
 
 cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
@@ -38,10 +48,11 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         flags |= TH_FIN
     k.sent_at = s.now
     k.n_sent += 1
-    if unlikely(k.total_len > t.mss):
+    k.segs = 1
+    if unlikely(k.total_len > t.mss) and not _is_mtu_probe(t, k):
         record_cut_by_device(s, t, k, p)
-    else:
-        k.segs = 1
+    t.data_segs_out += k.segs
+    t.data_tx_at = s.now
     return send_segment(s, t, p, k.seq, flags)
 
 
@@ -67,6 +78,8 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     k.flags |= REC_RETRANS | REC_EVER_RETRANS
     count_n(s.counters, tcp_retransmits, k.segs)
     t.n_retransmits += k.segs
+    t.bytes_retrans += k.total_len
+    t.mtu_probe = 0               # if it was that: it tells nothing any more
     if t.undo:
         t.undo_retrans += k.segs
         if t.retrans_stamp == 0:
@@ -134,7 +147,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t n = min(t.unsent, t.mss), in_flight
     if room <= 0:
         return 0
-    if unlikely(t.tso != t.mss) and t.unsent > t.mss:
+    if unlikely(t.tso > t.mss) and t.unsent > t.mss:
         n = _sendable_at_once(s, t, <uint32_t>room)
         if n:
             return n
@@ -149,7 +162,9 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
         if n == t.unsent:
             if t.flags & TF_FIN_WANTED:
                 return n
-            if t.flags & TF_CORK or (not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una):
+            if unlikely(t.flags & TF_CORK):
+                return n if options_cork_over(s, t) else 0
+            if not t.flags & TF_NODELAY and t.snd_nxt != t.snd_una:
                 return 0
         elif n < t.max_wnd // 2 and not t.flags & TF_PROBE:
             return 0
@@ -173,13 +188,35 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     t.snd_nxt += rec_space(k)
 
 
+cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
+    """One segment that is larger than the others."""
+    cdef uint32_t n = mtu_probe_size(s, t), rec
+    cdef Packet* k
+    if n == 0 or net_tx_room(s.net) == 0 or pool_very_low(s.pool):
+        return
+    rec = record_cut(s, t, n)
+    if rec == NIL:
+        return
+    k = pkt(s.pool, rec)
+    t.unsent -= k.total_len
+    k.flags &= 0xFFFF
+    _append_record(s, t, rec, k)
+    count(s.counters, tcp_out_data)
+    count(s.counters, tcp_mtu_probes)
+    _start_rto(s, t)
+    t.mtu_probe = k.total_len
+    t.mtu_probe_seq = k.seq
+    if not _transmit(s, t, rec):
+        mark_lost(s, t, rec, k)
+
+
 cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
     """New data and the FIN. False when memory or the transmit queue ended before the windows did."""
     cdef uint32_t n, rec
     cdef Packet* k
     while t.unsent or (t.flags & (TF_FIN_WANTED | TF_FIN_SENT)) == TF_FIN_WANTED:
         n = _sendable(s, t) if t.unsent else 0
-        if n == 0 and (t.unsent or seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) < 0):
+        if n == 0 and (t.unsent or seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt) <= 0):
             return True
         if net_tx_room(s.net) == 0:
             count(s.counters, tx_queue_full)
@@ -193,7 +230,7 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         k.flags &= 0xFFFF
         if t.unsent == 0:
             k.flags |= REC_PUSH
-            if unlikely(t.flags & TF_FIN_WANTED):
+            if unlikely(t.flags & TF_FIN_WANTED) and seq_diff(t.snd_una + t.snd_wnd, t.snd_nxt + k.total_len) > 0:
                 k.flags |= REC_FIN
                 _fin_leaves(t)
         _append_record(s, t, rec, k)
@@ -272,16 +309,12 @@ cdef void _start_persist(Tcp* s, Tcb* t) noexcept nogil:
 # -- acknowledgements --------------------------------------------------------------------------------------
 
 cdef bint _owed_ack(Tcp* s, Tcb* t) noexcept nogil:
-    """Send the ACK that is owed now, or leave it to the timer (RFC 9293 §3.8.6.3: every second full
-    segment, and never later than the timer). One ACK answers everything that came in this run."""
+    """Send the ACK that is owed now, or leave it to the timer (RFC 9293 §3.8.6.3). One ACK answers everything
+    that came in this run."""
     if not t.flags & (TF_ACK_NOW | TF_ACK_LATER):
         return True
-    if not t.flags & TF_ACK_NOW and s.conf.delayed_ack and not t.quick_acks:
-        if t.rcv_nxt - t.last_ack_sent < 2 * t.mss:
-            if t.t_ack == TIMER_OFF:
-                t.t_ack = s.now + s.conf.delayed_ack
-                wheel_update(s, t, t.t_ack)
-            return True
+    if not t.flags & TF_ACK_NOW and acks_wait(s, t):
+        return True
     if t.quick_acks:
         t.quick_acks -= 1
     while t.dup_owed > 1:
@@ -311,13 +344,20 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
     if likely(done) and (t.unsent or t.flags & TF_FIN_WANTED):
         _restart_after_idle(s, t)
         before = t.snd_nxt
+        if unlikely(t.modes & MD_MTU_PROBING):
+            _send_mtu_probe(s, t)
         done = _send_new(s, t)
         if t.snd_nxt != before:
             arm_after_sending(s, t)
+            if s.now - t.data_rx_at < t.ato:
+                t.modes |= MD_PINGPONG
         if likely(done):
             _start_persist(s, t)
     if unlikely(t.flags & TF_STARVED) and not pool_low(s.pool) and not pool_views_low(s.pool, 2):
         t.flags &= ~<uint32_t>TF_STARVED
+        mark_ready(s, t, EV_ACKED)
+    if unlikely(t.modes & MD_HELD) and t.unsent < t.lowat:
+        t.modes &= ~<uint32_t>MD_HELD
         mark_ready(s, t, EV_ACKED)
     if unlikely(t.flags & TF_PROBE):
         # what the override of silly-window avoidance (§3.8.6.2.1) let out is a probe, too
@@ -352,7 +392,9 @@ cdef bint _flush_opening(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done = True
     cdef int verdict
+    cdef uint16_t mtu
     if unlikely(t.flow.route_gen != s.net.route_gen) and t.state != CLOSED:
+        mtu = t.flow.mtu
         verdict = net_route(s.net, &t.flow)
         if verdict == neighbour_table_full:       # for the moment
             mark_dirty(s, t)
@@ -360,6 +402,8 @@ cdef void _flush_one(Tcp* s, Tcb* t) noexcept nogil:
         if verdict != ok:
             conn_close(s, t, CLOSE_UNREACHABLE)
             return
+        if t.flow.mtu != mtu and t.state >= SYN_RCVD:
+            path_changed(s, t)
     if likely(t.state >= ESTABLISHED):
         done = _flush_open(s, t)
     elif t.state == CLOSED:

@@ -3,9 +3,11 @@ from libc.string cimport memcpy
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
 from iip.net.link cimport chain_slice
+from iip.tcp.acks cimport acks_note_arrival, acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_full_segment
 from iip.verdict cimport (
     count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
     tcp_rx_window_exceeded)
@@ -30,6 +32,7 @@ cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept
     t.rcv_nxt += n
     t.rcv_buffered += n
     t.bytes_received += n
+    acks_note_arrival(s, t)
     mark_ready(s, t, EV_PAYLOAD)
 
 
@@ -260,12 +263,17 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         _note_fin(s, t, seg)
     if seg.len:
         t.flags |= TF_ACK_LATER
+        t.data_segs_in += 1
+        if seg.len >= t.rcv_mss:
+            tuning_full_segment(s, t, seg)
         if seq_lt(seg.seq, t.rcv_nxt):                      # the front is old
             old = t.rcv_nxt - seg.seq
             t.flags |= TF_ACK_NOW
             if old >= seg.len:
                 old = seg.len
                 verdict = tcp_old_duplicate
+                t.modes &= ~<uint32_t>MD_PINGPONG
+                acks_quick(s, t)  # the peer may be in trouble
             pkt_trim_head(s.pool, packet, old)
             seg.seq += old
             seg.len -= old

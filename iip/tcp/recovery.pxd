@@ -9,4 +9,4 @@ cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil
 cdef void reordering_timeout(Tcp* s, Tcb* t) noexcept nogil
 cdef void probe_timeout(Tcp* s, Tcb* t) noexcept nogil
-cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil
+cdef void path_changed(Tcp* s, Tcb* t) noexcept nogil

@@ -8,7 +8,8 @@ from libc.string cimport memset
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
 from iip.net.output cimport net_confirm
-from iip.tcp.conn cimport mark_dirty, mark_ready
+from iip.tcp.conn cimport conn_route_options, mark_dirty, mark_ready
+from iip.tcp.mtu cimport mtu_black_hole, mtu_probe_arrived, mtu_probe_lost
 from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
 from iip.tcp.record cimport segments_of, record_split
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
@@ -16,13 +17,14 @@ from iip.tcp.sack cimport sack_update
 from iip.tcp.scoreboard cimport AckInfo, forget_marks, mark_lost, mark_not_lost, sent_append, sent_remove
 from iip.tcp.tcb cimport *
 from iip.verdict cimport (
-    count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_rto_expired, tcp_undone)
+    count, tcp_duplicate_acks, tcp_fast_retransmits, tcp_loss_probe_repairs, tcp_pmtu_reduced, tcp_rto_expired, tcp_undone)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff, seq_geq, seq_gt, seq_lt
 from iip.wire.tcp cimport OPT_SACK, OPT_TS
 
 cdef enum:
     DUP_THRESH = 3                # RFC 5681 §3.2
+    BLACK_HOLE_TIMEOUTS = 3       # in a row, before segments become smaller
 
 
 # -- episodes: recovery, loss, and taking them back --------------------------------------------------------
@@ -49,6 +51,12 @@ cdef void _enter_recovery(Tcp* s, Tcb* t) noexcept nogil:
     t.ssthresh = t.cc.on_loss(s, t, t.recover_fs)
     t.cwnd = t.ssthresh
     t.tlp_end = 0
+
+
+cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
+    """Records were marked lost outside of any episode."""
+    if not mtu_probe_lost(s, t):
+        _enter_recovery(s, t)
 
 
 cdef void _leave_recovery(Tcb* t) noexcept nogil:
@@ -190,7 +198,8 @@ cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, int64_t sent_at, int64_t
 
 cdef void _head_is_lost(Tcp* s, Tcb* t) noexcept nogil:
     """The first segment in flight; of a record of many only that one, if there is a view for the others."""
-    if pkt(s.pool, t.rtx_head).total_len > t.mss:
+    cdef Packet* k = pkt(s.pool, t.rtx_head)
+    if k.total_len > t.mss and t.tso and not (t.mtu_probe and k.seq == t.mtu_probe_seq):
         record_split(s, t, t.rtx_head, t.mss)
     mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
 
@@ -252,7 +261,7 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
     if t.flags & TF_SACK:
         lost = (t.sacked or t.flags & (TF_RECOVERY | TF_LOSS)) and rack_detect(s, t)
         if lost and not t.flags & (TF_RECOVERY | TF_LOSS):
-            _enter_recovery(s, t)
+            _lost_some(s, t)
         if t.flags & TF_RECOVERY:
             _proportional(t, info.delivered, advanced and not lost)
         if lost or info.news:
@@ -273,6 +282,8 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
+    if unlikely(t.mtu_probe) and seq_geq(seg.ack, t.mtu_probe_seq + t.mtu_probe):
+        mtu_probe_arrived(s, t)
     _measure(s, t, seg, info.sent_at, info.resent_at)
     t.backoff = 0
     t.probes = 0
@@ -326,8 +337,8 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     if t.sacked + t.lost + t.mss + min(rec_space(k), t.mss) <= out:
         t.sacked += t.mss
     if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
-        _enter_recovery(s, t)
         _head_is_lost(s, t)
+        _lost_some(s, t)
     mark_dirty(s, t)
 
 
@@ -358,7 +369,7 @@ cdef void reordering_timeout(Tcp* s, Tcb* t) noexcept nogil:
     t.timer = TM_RTO
     if rack_detect(s, t):
         if not t.flags & (TF_RECOVERY | TF_LOSS):
-            _enter_recovery(s, t)
+            _lost_some(s, t)
         if t.flags & TF_RECOVERY:
             _proportional(t, 0, False)
         mark_dirty(s, t)
@@ -379,6 +390,8 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     cdef Packet* k
     cdef bint renege = i != NIL and pkt(s.pool, i).flags & REC_SACKED
     count(s.counters, tcp_rto_expired)
+    if t.backoff >= BLACK_HOLE_TIMEOUTS:
+        mtu_black_hole(s, t)
     if not t.flags & TF_LOSS or seq_geq(t.snd_una, t.recover):
         if not t.flags & TF_RECOVERY:
             _keep_for_undo(t)
@@ -409,7 +422,7 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
     mark_dirty(s, t)
 
 
-cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
+cdef void _mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
     """The path MTU shrank: records larger than the new MSS are sent again in pieces (RFC 1191 §6.4)."""
     cdef uint32_t i = t.rtx_head
     cdef Packet* k
@@ -422,3 +435,12 @@ cdef void mark_oversized_lost(Tcp* s, Tcb* t) noexcept nogil:
         _bound_sacked(t)
     t.flags |= TF_RTX_NOW
     mark_dirty(s, t)
+
+
+cdef void path_changed(Tcp* s, Tcb* t) noexcept nogil:
+    """The flow was routed anew, over a path of perhaps another MTU."""
+    cdef uint32_t before = t.mss
+    conn_route_options(s, t)
+    if t.mss < before:
+        count(s.counters, tcp_pmtu_reduced)
+        _mark_oversized_lost(s, t)

@@ -64,7 +64,7 @@ cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, in
     """Mark the segments that lie in [left, right)."""
     cdef uint32_t i = _find(s, t, left, steps), end
     cdef Packet* k
-    if t.tso != t.mss and steps[0]:
+    if t.tso and steps[0]:
         i = _from_within(s, t, i, left)
     while i != NIL and steps[0]:
         steps[0] -= 1

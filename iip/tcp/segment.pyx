@@ -124,6 +124,7 @@ cdef bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil:
     t.flags &= ~<uint32_t>(TF_ACK_NOW | TF_ACK_LATER)
     t.t_ack = TIMER_OFF
     t.last_tx = s.now
+    t.segs_out += 1
     return True
 
 

@@ -12,6 +12,9 @@ from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
 
+_MTU_PROBING = {"off": 0, "blackhole": 1, "always": 2}
+
+
 cdef int64_t _ns(seconds):
     return <int64_t>round(seconds * 1_000_000_000)
 
@@ -33,6 +36,15 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.retries = config.retries
     c.send_buffer = config.send_buffer
     c.receive_buffer = config.receive_buffer
+    c.send_buffer_max = max(c.send_buffer, config.send_buffer_max) if config.autotune else c.send_buffer
+    c.receive_buffer_max = max(c.receive_buffer, config.receive_buffer_max) if config.autotune else c.receive_buffer
+    c.delayed_ack_max = max(c.delayed_ack, _ns(config.delayed_ack_max))
+    c.quick_acks = config.quick_acks
+    c.lowat = config.unsent_low
+    c.mtu_probing = _MTU_PROBING[config.mtu_probing]
+    c.mtu_base = config.mtu_probing_base
+    c.mtu_interval = _ns(config.mtu_probing_interval)
+    c.strict_timestamps = config.strict_timestamps
     c.max_ooo = config.out_of_order
     c.max_half_open = config.max_half_open
     c.half_open_per_port = config.half_open_per_port

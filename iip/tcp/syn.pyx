@@ -64,6 +64,8 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     """What we want and, in an answer, the peer offered."""
     memset(o, 0, sizeof(SynOptions))
     o.mss = offered_mss(s, &t.flow)
+    if t.max_seg:
+        o.mss = min(o.mss, t.max_seg)
     o.ts = s.conf.timestamps and (not answer or t.flags & TF_TS)
     o.sack = s.conf.sack and (not answer or t.flags & TF_SACK)
     o.scale = s.conf.window_scale and (not answer or t.flags & TF_WSCALE)
@@ -141,7 +143,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
-    cdef uint32_t p
+    cdef uint32_t p, header = TCP_HEADER
     cdef Packet* k
     if net_tx_room(s.net) == 0:
         return False
@@ -149,8 +151,12 @@ cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
     if p == NIL:
         return False
     k = pkt(s.pool, p)
-    pkt_push(k, TCP_HEADER)
-    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, TCP_HEADER, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:           # RFC 7323 §3.2: also in an RST
+        header += 12
+    pkt_push(k, header)
+    tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, header, TH_RST | TH_ACK, 0)
+    if t.flags & TF_TS:
+        tcp_write_timestamps(pkt_data(k) + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     t.flags &= ~<uint32_t>TF_SEND_RST
     count(s.counters, tcp_rst_out)
     return hand_down(s, t, p)

@@ -77,6 +77,15 @@ cdef enum:
 
 cdef enum:
     PORT_COUNTERS = 1024          # RFC 6056 §3.3.4, TABLE_LENGTH
+    # Tcb.modes: what is seldom looked at
+    MD_PAUSED = 0x01              # no payload for the application until it resumes
+    MD_HELD = 0x02                # tcp_acked waits until less than `lowat` is unsent
+    MD_RCV_FIXED = 0x04           # the application chose the size of its receive buffer,
+    MD_SND_FIXED = 0x08           # of its send buffer
+    MD_LINGER = 0x10              # a close that is not over after `linger` is an abort
+    MD_PINGPONG = 0x20            # the application answers soon: ACKs wait for that
+    MD_MTU_PROBING = 0x40         # the MSS is what probes of the path have confirmed (RFC 4821)
+    MD_CORK_DUE = 0x80            # what is corked has waited long enough
 
 cdef enum:
     # Tcb.timer
@@ -149,7 +158,7 @@ cdef struct Tcb:
     uint32_t dirty_next
     uint32_t ready_next
     uint32_t max_wnd              # largest window the peer offered
-    uint32_t tso                  # most payload bytes of a record: segments that the device cuts; or mss
+    uint32_t tso                  # most payload bytes that the device cuts into segments; 0: it does not
     # time, ns
     int64_t rto
     int64_t srtt
@@ -218,6 +227,46 @@ cdef struct Tcb:
     uint64_t bytes_received
     uint32_t n_retransmits
     uint32_t fin_seq
+    # what the receiver knows and decides
+    int64_t data_rx_at            # when payload came last, in order
+    int64_t ato                   # how long an ACK may wait
+    int64_t ato_calm              # gaps between arrivals up to this change nothing
+    int64_t rcv_rtt               # round trip as the receiver sees it, 0: unknown
+    int64_t rcv_rtt_at            # when the measurement began that ends at sequence number
+    uint32_t rcv_rtt_seq
+    uint32_t rcv_mss              # the largest segment that came, bytes of payload
+    int64_t tune_at               # buffer tuning: since when bytes are counted,
+    uint32_t tune_seq             # and from which
+    uint32_t tune_space           # bytes of the best round trip so far
+    # probing of the path MTU (RFC 4821), in payload bytes of a full segment
+    int64_t mtu_at                # when the search began
+    uint32_t mtu_low              # arrives
+    uint32_t mtu_high             # does not arrive, or is not possible: one less
+    uint32_t mtu_probe            # size of the probe that is out, 0: none
+    uint32_t mtu_probe_seq        # and where it begins
+    # what the application set for this connection
+    uint32_t modes                # MD_*
+    uint32_t lowat                # tcp_acked only while less is unsent; 0: always
+    int64_t t_misc                # deadline: cork, linger
+    uint32_t cork_seq             # the corked segment begins there
+    int64_t cork_at               # when what is corked has to leave
+    int64_t linger
+    int64_t linger_at
+    int64_t keep_idle
+    int64_t keep_interval
+    int64_t user_timeout
+    uint16_t max_seg              # 0: from the path and the peer
+    uint8_t keep_probes
+    # statistics
+    uint32_t segs_in
+    uint32_t segs_out
+    uint32_t data_segs_in
+    uint32_t data_segs_out
+    uint32_t n_dsack
+    uint32_t n_ooo_in
+    uint64_t bytes_retrans
+    int64_t data_tx_at
+    int64_t ack_rx_at
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
@@ -252,7 +301,15 @@ cdef struct TcpConf:
     uint32_t synack_retries
     uint32_t retries
     uint32_t send_buffer
+    uint32_t send_buffer_max      # autotuning: the largest, else the same
     uint32_t receive_buffer
+    uint32_t receive_buffer_max
+    uint32_t lowat
+    uint32_t quick_acks
+    uint32_t mtu_base
+    int mtu_probing               # 0 off, 1 after a black hole, 2 always
+    int64_t mtu_interval
+    int64_t delayed_ack_max
     uint32_t max_ooo
     uint32_t max_half_open
     uint32_t half_open_per_port   # 0: no limit
@@ -274,11 +331,12 @@ cdef struct TcpConf:
     bint sack
     bint timestamps
     bint nagle
+    bint strict_timestamps
     const CongestionOps* cc
 
 
 cdef enum:
-    TCB_STRIDE = 768              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
     WHEEL_BITS = 8

@@ -1,6 +1,7 @@
 """Timers: see timers.pxd."""
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL
+from iip.tcp.acks cimport acks_late
 from iip.tcp.conn cimport conn_close, conn_release, mark_dirty
 from iip.tcp.fastopen cimport fastopen_lost
 from iip.tcp.recovery cimport probe_timeout, reordering_timeout, retransmission_timeout
@@ -8,8 +9,8 @@ from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport earliest_deadline, wheel_file, wheel_next, wheel_pop
 from iip.verdict cimport (
-    count, tcp_delayed_acks, tcp_keepalives, tcp_persist_timeout, tcp_rto_expired, tcp_timed_out, tcp_user_timeout,
-    tcp_window_probes)
+    count, tcp_delayed_acks, tcp_keepalives, tcp_linger_expired, tcp_persist_timeout, tcp_rto_expired, tcp_timed_out,
+    tcp_user_timeout, tcp_window_probes)
 from iip.wire.bytes cimport unlikely
 
 
@@ -23,7 +24,7 @@ cdef void _time_out(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef bint _user_timeout(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 9293 §3.10.8, user timeout."""
-    if s.conf.user_timeout and s.now - t.stalled_since >= s.conf.user_timeout:
+    if t.user_timeout and s.now - t.stalled_since >= t.user_timeout:
         count(s.counters, tcp_user_timeout)
         _time_out(s, t)
         return True
@@ -34,8 +35,8 @@ cdef void _restart_rto(Tcp* s, Tcb* t) noexcept nogil:
     if t.backoff < 64:
         t.backoff += 1
     t.t_rto = s.now + rto_backed_off(s, t)
-    if s.conf.user_timeout and t.state >= ESTABLISHED:
-        t.t_rto = min(t.t_rto, max(t.stalled_since + s.conf.user_timeout, s.now + 1000000))
+    if t.user_timeout and t.state >= ESTABLISHED:
+        t.t_rto = min(t.t_rto, max(t.stalled_since + t.user_timeout, s.now + 1000000))
 
 
 cdef void _syn_timer(Tcp* s, Tcb* t) noexcept nogil:
@@ -106,13 +107,15 @@ cdef void _ack_timer(Tcp* s, Tcb* t) noexcept nogil:
     t.t_ack = TIMER_OFF
     if t.flags & TF_ACK_LATER:
         count(s.counters, tcp_delayed_acks)
+        acks_late(s, t)
         t.flags |= TF_ACK_NOW
         mark_dirty(s, t)
 
 
 cdef void _keepalive_timer(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 9293 §3.8.4: probe an idle connection; one that answers stays."""
-    cdef int64_t due = t.last_rx + s.conf.keepalive
+    """RFC 9293 §3.8.4: probe an idle connection; one that answers stays. A user timeout decides instead of the number
+    of probes."""
+    cdef int64_t due = t.last_rx + t.keep_idle
     if not t.flags & TF_KEEPALIVE:
         t.t_idle = TIMER_OFF
         return
@@ -120,19 +123,19 @@ cdef void _keepalive_timer(Tcp* s, Tcb* t) noexcept nogil:
         t.t_idle = due
         return
     if t.snd_nxt != t.snd_una or t.unsent:     # retransmission and persist find out sooner
-        t.t_idle = s.now + s.conf.keepalive
+        t.t_idle = s.now + t.keep_idle
         return
-    if t.probes and t.last_rx > s.now - s.conf.keepalive_interval:
+    if t.probes and t.last_rx > s.now - t.keep_interval:
         t.probes = 0
-        t.t_idle = t.last_rx + s.conf.keepalive
+        t.t_idle = t.last_rx + t.keep_idle
         return
-    if t.probes >= s.conf.keepalive_probes:
+    if (s.now - t.last_rx >= t.user_timeout if t.user_timeout and t.probes else t.probes >= t.keep_probes):
         _time_out(s, t)
         return
     count(s.counters, tcp_keepalives)
     t.probes += 1
     t.flags |= TF_PROBE
-    t.t_idle = s.now + s.conf.keepalive_interval
+    t.t_idle = s.now + t.keep_interval
     mark_dirty(s, t)
 
 
@@ -145,6 +148,20 @@ cdef void _idle_timer(Tcp* s, Tcb* t) noexcept nogil:
         _keepalive_timer(s, t)
 
 
+cdef void _misc_timer(Tcp* s, Tcb* t) noexcept nogil:
+    """What was held back by the cork leaves; who lingered too long is cut off."""
+    if t.cork_at <= s.now:
+        t.cork_at = TIMER_OFF
+        t.modes |= MD_CORK_DUE
+        mark_dirty(s, t)
+    t.t_misc = min(t.cork_at, t.linger_at)
+    if t.linger_at <= s.now:
+        t.linger_at = t.t_misc = TIMER_OFF
+        count(s.counters, tcp_linger_expired)
+        t.flags |= TF_SEND_RST
+        conn_close(s, t, CLOSE_ABORTED)
+
+
 cdef void _run(Tcp* s, Tcb* t) noexcept nogil:
     """Whatever of this connection is due; then file it under its next deadline."""
     cdef int64_t at
@@ -154,6 +171,8 @@ cdef void _run(Tcp* s, Tcb* t) noexcept nogil:
         _rto_timer(s, t)
     if t.t_idle <= s.now and t.state != CLOSED:
         _idle_timer(s, t)
+    if t.t_misc <= s.now and t.state != CLOSED:
+        _misc_timer(s, t)
     if t.state == CLOSED:
         return
     at = earliest_deadline(t)

@@ -12,11 +12,10 @@ cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint
 cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil
 cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_close(Tcp* s, Tcb* t) noexcept nogil
-cdef void user_keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil
 cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_fastopen(Tcp* s, Tcb* t) noexcept nogil
 cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil
-cdef uint32_t user_send_room(Tcb* t) noexcept nogil
+cdef uint32_t user_send_room(Tcp* s, Tcb* t) noexcept nogil
 
 cdef enum:
     OPEN_OK = 0

@@ -6,9 +6,10 @@ from iip.memory.pool cimport (
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
-from iip.tcp.conn cimport conn_close, conn_drop_out_of_order, conn_new, mark_dirty
+from iip.tcp.conn cimport conn_begin, conn_close, conn_drop_out_of_order, conn_new, mark_dirty
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.tcb cimport *
+from iip.tcp.tuning cimport tuning_consumed, tuning_send
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
 from iip.wire.bytes cimport unlikely
@@ -95,7 +96,7 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
         if t.state == SYN_RCVD:
             t.flags |= TF_SEND_SYN
             if t.fastopen & FO_OPEN:
-                t.cc.init(s, t)
+                conn_begin(s, t)
         mark_dirty(s, t)
     else:
         count(s.counters, tcp_not_accepted)
@@ -111,12 +112,31 @@ cdef inline uint32_t _queued(Tcb* t) noexcept nogil:
     return t.unsent + (t.snd_nxt - t.snd_una)
 
 
-cdef uint32_t user_send_room(Tcb* t) noexcept nogil:
-    """Bytes that `send` takes at the moment."""
+cdef inline uint32_t _room(Tcb* t) noexcept nogil:
     cdef uint32_t queued = _queued(t)
+    return t.snd_buf - queued if queued < t.snd_buf else 0
+
+
+cdef uint32_t user_send_room(Tcp* s, Tcb* t) noexcept nogil:
+    """Bytes that `send` takes at the moment."""
+    cdef uint32_t room
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return 0
-    return t.snd_buf - queued if queued < t.snd_buf else 0
+    tuning_send(s, t)
+    room = _room(t)
+    if unlikely(t.lowat):         # a segment more than may wait unsent, so that it is worth the call
+        room = min(room, max(t.lowat - t.unsent, t.mss) if t.unsent < t.lowat else 0)
+    return room
+
+
+cdef uint32_t _scarce(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """Bytes of `n` that are taken when there is no room for all, or not in any case."""
+    cdef uint32_t room = user_send_room(s, t)
+    if n <= room:
+        return n
+    if t.lowat:
+        t.modes |= MD_HELD        # the output phase says when there is room
+    return room
 
 
 cdef inline void _append_unsent(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
@@ -155,12 +175,12 @@ cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil:
 cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept nogil:
     """SEND by copy: next to the room for headers, a segment's worth in each packet. Returns the bytes taken,
     which the send buffer and the pool bound; -1 when sending is over."""
-    cdef uint32_t room, done, take, i, fill
+    cdef uint32_t done, take, i, fill
     cdef Packet* k
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return -1
-    room = user_send_room(t)
-    n = min(n, room)
+    if unlikely(n > _room(t) or t.lowat):
+        n = _scarce(s, t, n)
     fill = min(t.mss, s.pool.cell_size - s.pool.headroom)
     done = _fill_tail(s, t, data, n, fill)
     while done < n:
@@ -186,7 +206,8 @@ cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint
     cdef uint32_t i
     if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
         return -1
-    n = min(n, user_send_room(t))
+    if unlikely(n > _room(t) or t.lowat):
+        n = _scarce(s, t, n)
     if n == 0:
         return 0
     i = NIL if unlikely(pool_views_low(s.pool, 1)) else pkt_slice(s.pool, owner, off, n)
@@ -207,6 +228,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     cdef int32_t offered
     cdef uint32_t room
     t.rcv_buffered -= min(n, t.rcv_buffered)
+    tuning_consumed(s, t)
     if t.state != ESTABLISHED and t.state != FIN_WAIT_1 and t.state != FIN_WAIT_2:
         return
     offered = seq_diff(t.rcv_adv, t.rcv_nxt)
@@ -228,9 +250,22 @@ cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil:
     mark_dirty(s, t)
 
 
+cdef bint _linger(Tcp* s, Tcb* t) noexcept nogil:
+    """The time that a close may take begins. False: it has none, the connection is aborted."""
+    if t.linger == 0:
+        user_abort(s, t)
+        return False
+    t.linger_at = s.now + t.linger
+    t.t_misc = min(t.t_misc, t.linger_at)
+    wheel_update(s, t, t.t_misc)
+    return True
+
+
 cdef void user_close(Tcp* s, Tcb* t) noexcept nogil:
     """CLOSE: FIN after what is queued, and no more payload for the application."""
     if t.state == CLOSED or t.state == TIME_WAIT or t.flags & TF_ORPHAN:
+        return
+    if unlikely(t.modes & MD_LINGER) and not _linger(s, t):
         return
     t.flags |= TF_ORPHAN
     if t.state == SYN_SENT:
@@ -251,14 +286,3 @@ cdef void user_abort(Tcp* s, Tcb* t) noexcept nogil:
     if t.state != TIME_WAIT and t.state != SYN_SENT:
         t.flags |= TF_SEND_RST
     conn_close(s, t, CLOSE_ABORTED)
-
-
-cdef void user_keepalive(Tcp* s, Tcb* t, bint on) noexcept nogil:
-    """Probe the peer of an idle connection (RFC 9293 §3.8.4), or do not."""
-    if not on:
-        t.flags &= ~<uint32_t>TF_KEEPALIVE
-        return
-    t.flags |= TF_KEEPALIVE
-    if t.state >= ESTABLISHED and t.state != TIME_WAIT and s.conf.keepalive:
-        t.t_idle = max(t.last_rx + s.conf.keepalive, s.now)
-        wheel_update(s, t, t.t_idle)

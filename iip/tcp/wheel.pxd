@@ -15,7 +15,7 @@ cdef int64_t wheel_next(Tcp* s) noexcept nogil
 
 
 cdef inline int64_t earliest_deadline(Tcb* t) noexcept nogil:
-    return min(t.t_rto, min(t.t_ack, t.t_idle))
+    return min(min(t.t_rto, t.t_misc), min(t.t_ack, t.t_idle))
 
 
 cdef inline void wheel_update(Tcp* s, Tcb* t, int64_t at) noexcept nogil:

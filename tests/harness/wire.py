@@ -89,7 +89,7 @@ class Wire:
     """An engine behind a `Tunnel`, its clock, and the segments that left it and nobody has looked at yet.
 
     device: ``"tunnel"``, ``"tso"`` (a device that cuts segments) or ``"whole"`` (large segments are seen as the engine sent
-    them). `settings` go to `iip.Config`; ACKs are not delayed unless they say so. `finish` checks that nothing
+    them). `settings` go to `iip.Config`; ACKs are not delayed, nor buffers tuned, unless they say so. `finish` checks that nothing
     unexpected left and that closing the engine gives every packet back.
     """
 
@@ -99,7 +99,8 @@ class Wire:
         self.now = start
         self.handler = handler or Recorder()
         settings = {"addresses": ("10.0.0.1/24", "fd00::1/64"), "pool_packets": 1024, "max_connections": 64,
-                    "delayed_ack": 0, **settings}
+                    "delayed_ack": 0, "quick_acks": 0, "autotune": False, "send_buffer": 1 << 20,
+                    "receive_buffer": 1 << 20, **settings}
         mtu = settings.get("mtu", 1500)
         self.driver = Tunnel(mtu=mtu) if device == "tunnel" else Device(mtu, lro=device == "whole")
         driver = self.driver if device == "tunnel" else self.driver.driver

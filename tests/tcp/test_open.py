@@ -277,7 +277,18 @@ def test_a_whole_connection_in_one_burst(wire):
     peer.expect(SYN | ACK)
     wire.feed(peer.packet(ACK), peer.packet(ACK, data=b"all"), peer.packet(FIN | ACK), peer.packet(RST))
     peer.expect_nothing(100)
-    assert wire.handler.take() == []          # it came and went: the application hears of neither
+    # the application hears of it, but what a reset connection brought is void
+    assert wire.handler.take() == [("accepted",), ("shutdown",), ("closed", Reason.RESET)]
+    assert wire.engine.n_connections == 0
+
+
+def test_established_and_reset_in_one_burst(wire):
+    peer = Peer(wire)
+    wire.engine.tcp_listen(80)
+    peer.syn()
+    peer.expect(SYN | ACK)
+    wire.feed(peer.packet(ACK), peer.packet(RST))
+    assert wire.handler.take() == [("accepted",), ("closed", Reason.RESET)]
     assert wire.engine.n_connections == 0
 
 

@@ -81,15 +81,26 @@ def test_cork(wire):
     peer = established(wire)
     peer.conn.cork = True
     peer.write(b"header ")
-    peer.expect_nothing(1)
+    peer.expect_nothing(0.19)
     peer.write(b"x" * MSS)
     peer.expect(ACK, data=b"header " + b"x" * (MSS - 7))
     peer.expect_nothing(0.01)
     peer.send(ACK)
-    peer.expect_nothing(1)
+    peer.expect_nothing(0.15)
     peer.conn.cork = False
     wire.run()
     peer.expect(ACK, data=b"x" * 7)
+
+
+def test_cork_ends_after_a_while(wire):
+    """A short segment waits 200 ms for more, then leaves; the next one waits anew."""
+    peer = established(wire)
+    peer.conn.cork = True
+    for text in (b"first", b"second"):
+        peer.write(text)
+        peer.expect(ACK, data=text, after=0.2)
+        peer.send(ACK)
+    peer.expect_nothing(1)
 
 
 def test_writes_of_one_run_leave_together(wire):
