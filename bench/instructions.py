@@ -26,7 +26,8 @@ def pair(client, server, *, connections, version=4, settings=None, **link):
     bits = 24 if version == 4 else 64
     pool = iip.PacketPool(max(8192, 4 * connections))
     wire = MemoryLink(capacity=1 << 16, **link)
-    settings = {**(settings or {}), "max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256}
+    settings = {"max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256,
+                **(settings or {})}
     left = iip.Engine(iip.Config(addresses=[f"{a}/{bits}"], **settings), client, wire.a, pool, seed=1)
     right = iip.Engine(iip.Config(addresses=[f"{b}/{bits}"], **settings), server, wire.b, pool, seed=2)
     right.tcp_listen(7)

@@ -75,7 +75,8 @@ cdef class Connection:
 
         Small data is copied. Longer than `Config.copy_threshold`, immutable `bytes` are referenced until the
         peer has acknowledged them; `reference=True` does that with any buffer, which must then not
-        change; False always copies. So does everything while `Config.max_pinned` bytes are referenced. Raises ConnectionGone, and BrokenPipeError after `shutdown`.
+        change; False always copies. So does everything while `Config.max_pinned` bytes are referenced. Raises
+        ConnectionGone, and BrokenPipeError after `shutdown`.
         """
         cdef Py_buffer view
         cdef Tcb* t = self.tcb()

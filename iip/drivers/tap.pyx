@@ -164,8 +164,8 @@ cdef class TunTap(Driver):
     def stats(self):
         """Counters of this driver (not the kernel's)."""
         return {"rx_packets": self.rx_packets, "rx_bytes": self.rx_bytes, "rx_errors": self.rx_errors,
-                "rx_too_long": self.rx_too_long, "rx_no_buffer": self.rx_no_buffer, "tx_packets": self.tx_packets, "tx_bytes": self.tx_bytes,
-                "tx_errors": self.tx_errors}
+                "rx_too_long": self.rx_too_long, "rx_no_buffer": self.rx_no_buffer,
+                "tx_packets": self.tx_packets, "tx_bytes": self.tx_bytes, "tx_errors": self.tx_errors}
 
     cdef int rx_burst(self, int64_t now, uint32_t* packets, int n) noexcept nogil:
         cdef int count = 0, have = 0

@@ -13,7 +13,6 @@ cdef inline uint32_t segments_of(Tcb* t, uint32_t n) noexcept nogil:
     return 1 if likely(n <= t.mss) else (n + t.mss - 1) // t.mss
 
 
-
 cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil
 cdef uint32_t record_split(Tcp* s, Tcb* t, uint32_t rec, uint32_t n) noexcept nogil
 cdef void record_cut_by_device(Tcp* s, Tcb* t, Packet* k, uint32_t frame) noexcept nogil
