@@ -63,8 +63,7 @@ def test_bulk(options):
     found = result("bulk", "--seconds", 0.1, "--verify", *options)
     assert found["bytes"] > 100_000 and found["wrong_bytes"] == 0 and found["packets_in_use"] == 0
     assert found["sent_in_all"] == found["received_in_all"]
-    # on a busy machine the real clock runs on while an engine waits for its turn: then the tail of the data is probed
-    assert found["retransmissions"] <= found["counters"]["client"].get("tcp_loss_probes", 0)
+    assert found["retransmissions"] == 0
     assert found["gbit_per_s"] == pytest.approx(found["bytes"] * 8 / found["seconds"] / 1e9)
 
 
