@@ -58,6 +58,12 @@ CASES = {
     "cycle-32-ethernet": (cycle, {"medium": "ethernet"}, 1000),
     "bulk": (bulk, {}, 1000),
     "bulk-software-checksum": (bulk, {"checksum_offload": False}, 1000),
+    "bulk-tso": (bulk, {"tso": True}, 1000),
+    "bulk-gso": (bulk, {"settings": {"gso": True}}, 1000),
+    "bulk-gso-link": (bulk, {"tso": True, "lro": False}, 1000),
+    "bulk-gro": (bulk, {"settings": {"gro": True}}, 1000),
+    "bulk-gso-gro": (bulk, {"settings": {"gso": True, "gro": True}}, 1000),
+    "pingpong-32-gro": (pingpong, {"settings": {"gro": True}}, 1000),
 }
 
 

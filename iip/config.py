@@ -114,6 +114,10 @@ class Config:
     max_pacing_rate: int = _number(0, 1 << 40, "bytes per second; 0: no limit", 0)
     ecn: str = "passive"                  # "off", "on": ask for it, "passive": only if the peer asks
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
+    max_pinned: int = _number(0, 1 << 40, "bytes; longer sends are copied again", 1 << 28)
+    gso: bool = False
+    gro: bool = False
+    tso: int = _number(0, 65535, "bytes; 0: the device cuts no segments", 65535)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
 
     def __post_init__(self) -> None:

@@ -1,4 +1,6 @@
 """The connection object of Python applications: a handle that is checked at every use."""
+import mmap
+import os
 from enum import IntEnum
 
 cimport cython
@@ -78,14 +80,15 @@ cdef class Connection:
 
         Small data is copied. Longer than `Config.copy_threshold`, immutable `bytes` are referenced until the
         peer has acknowledged them; `reference=True` does that with any buffer, which must then not
-        change; False always copies. Raises ConnectionGone, and BrokenPipeError after `shutdown`.
+        change; False always copies. So does everything while `Config.max_pinned` bytes are referenced. Raises
+        ConnectionGone, and BrokenPipeError after `shutdown`.
         """
         cdef Py_buffer view
         cdef Tcb* t = self.tcb()
         cdef int64_t taken
         if reference is None:
             reference = type(data) is bytes and len(data) > self.engine.tcp.conf.copy_threshold
-        if reference and len(data):
+        if reference and len(data) and self.engine.pool.c.pinned < self.engine.tcp.conf.max_pinned:
             return self._send_reference(data)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         taken = user_send(self.engine.tcp, t, <const uint8_t*>view.buf, <uint32_t>min(view.len, 0x7FFFFFFF))
@@ -99,14 +102,40 @@ cdef class Connection:
             raise BrokenPipeError("send after shutdown or close")
         return 0                  # over, and tcp_closed not delivered yet
 
+    def send_file(self, file, offset=0, n=None):
+        """Queue `n` bytes (None: all) of `file` from `offset` on, without copying them: the file is mapped. Returns how many
+        were taken, like `send`; call again with a larger offset for the rest.
+
+        file: an object with `fileno()`, or a descriptor; it may be closed afterwards. It must not change, and above all not become
+        shorter, until its bytes are acknowledged: the process would die of SIGBUS. Raises as `send` does.
+        """
+        cdef Tcb* t = self.tcb()
+        if offset < 0 or (n is not None and n < 0):
+            raise ValueError("send_file: offset and n must not be negative")
+        if t.flags & TF_FIN_WANTED:
+            raise BrokenPipeError("send after shutdown or close")
+        fd = file if isinstance(file, int) else file.fileno()
+        there = max(os.fstat(fd).st_size - offset, 0)
+        take = min(there if n is None else min(n, there), user_send_room(self.engine.tcp, t))
+        if take == 0:
+            return 0
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(fd, offset - start + take, access=mmap.ACCESS_READ, offset=start)
+        return self.send(memoryview(mapped)[offset - start:], reference=True)
+
     def _send_reference(self, data):
         cdef Tcb* t = self.tcb()
         cdef int64_t taken
         cdef uint32_t owner
         if t.flags & TF_FIN_WANTED:
             raise BrokenPipeError("send after shutdown or close")
-        if user_send_room(self.engine.tcp, t) == 0:
+        room = min(user_send_room(self.engine.tcp, t), self.engine.tcp.conf.max_pinned - self.engine.pool.c.pinned)
+        if room == 0:
             return 0
+        data = memoryview(data).cast("B")
+        if room < len(data):
+            t.modes |= MD_SHORT | (MD_HELD if t.lowat else 0)
+            data = data[:room]
         lent = None if pool_views_low(&self.engine.pool.c, 2) else self.engine.pool.lend(data)
         if lent is None:
             user_starved(self.engine.tcp, t)

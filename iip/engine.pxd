@@ -62,6 +62,12 @@ cdef class Engine:
     cdef Slab* slab
     cdef uint64_t* counters                # by Verdict
     cdef uint32_t* rx
+    # segmentation in software (Config.gso)
+    cdef bint gso
+    cdef bint gro                          # Config.gro
+    cdef uint32_t rest                     # what is left of the frame being cut, or NIL
+    cdef uint32_t segments[64]             # cut, and not taken by the driver yet
+    cdef uint32_t n_segments
     cdef int burst
     cdef int late                          # runs in which timers waited for input
     cdef bint closed

@@ -4,12 +4,15 @@ import os
 cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
-from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_free
+from iip.memory.pool cimport NIL, PKT_TX_TSO4, PKT_TX_TSO6, Packet, pkt, pkt_data, pkt_free
 from iip.memory.slab cimport slab_handle, slab_in_use, slab_live, slab_lookup
+from iip.net.gro cimport gro_burst
+from iip.net.gso cimport finish_checksum, gso_segment
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
 from iip.net.neighbour cimport neigh_rebase
 from iip.net.state cimport NE_UDP
-from iip.net.types cimport IpRx, PROTO_TCP
+from iip.net.types cimport (
+    CAP_LRO, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM, CAP_TX_L4_CSUM, IpRx, PROTO_TCP)
 from iip.net.udp cimport udp_input
 from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
@@ -32,6 +35,7 @@ from iip.errors import ConfigError
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
     MAX_LATE = 16                 # full bursts in a row that timers wait for
+    SOFTWARE_CAPS = CAP_TSO4 | CAP_TSO6 | CAP_TX_IP_CSUM | CAP_TX_L4_CSUM     # what segmentation in software offers
 
 cdef int64_t RETRY = 200000       # ns: the driver or a pool had no room; look again soon
 
@@ -86,7 +90,7 @@ cdef class Engine:
     """
 
     def __cinit__(self, *args, **kwargs):
-        self.current = NIL
+        self.current = self.rest = NIL
         self.closed = True        # until it is set up
 
     def __init__(self, config, NativeHandler native not None, Driver driver not None, PacketPool pool=None, seed=None):
@@ -104,7 +108,10 @@ cdef class Engine:
         self.burst = config.burst
         cell = pool.packet_size - pool.headroom
         # a packet must always be able to come in, or no acknowledgement frees anything
-        pool.c.reserve = max(pool.c.reserve, min(pool.c.n_direct >> 2, (config.mtu + ETH_HLEN + cell - 1) // cell + 1))
+        largest = 65535 if driver.caps & CAP_LRO else config.mtu
+        pool.c.reserve = max(pool.c.reserve, min(pool.c.n_direct >> 2, (largest + ETH_HLEN + cell - 1) // cell + 1))
+        self.gro = config.gro
+        self.gso = config.gso and driver.caps & CAP_SG and not (driver.caps & CAP_TSO4 and driver.caps & CAP_TSO6)
         self._allocate(config, seed & 0xFFFFFFFFFFFFFFFF)
         driver.attach(pool)
 
@@ -118,7 +125,8 @@ cdef class Engine:
             free(net)
             raise MemoryError("no memory for an engine")
         try:
-            net_setup(net, config, &self.pool.c, self.counters, seed, self.driver.caps)
+            net_setup(net, config, &self.pool.c, self.counters, seed,
+                      self.driver.caps | (SOFTWARE_CAPS if self.gso else 0))
         except BaseException:
             free(net)
             raise
@@ -151,6 +159,11 @@ cdef class Engine:
                 t = tcb(self.tcp, i)
                 t.flags &= ~<uint32_t>(TF_DIRTY | TF_READY)
                 conn_release(self.tcp, t)
+        for i in range(self.n_segments):
+            pkt_free(&self.pool.c, self.segments[i])
+        self.n_segments = 0
+        pkt_free(&self.pool.c, self.rest)
+        self.rest = NIL
         net_teardown(self.net)
         tcp_teardown(self.tcp)
         self.pool.drain_released()
@@ -323,11 +336,14 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
     cdef uint64_t octets = 0
+    cdef int received = n
     if n:
         for i in range(n):
             octets += pkt(self.net.pool, self.rx[i]).total_len
         count_n(self.counters, rx_packets, n)
         count_n(self.counters, rx_bytes, octets)
+        if unlikely(self.gro) and n > 1:
+            n = gro_burst(self.net, self.rx, n)
         if unlikely(slab_in_use(self.slab) > AHEAD_MANY):
             _input_many(self, n)
         else:
@@ -341,7 +357,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
             if looped == NIL:
                 break
             _input_one(self, looped)
-    return n
+    return received
 
 
 # -- phase 3: deliver --------------------------------------------------------------------------------------
@@ -470,6 +486,9 @@ cdef void _transmit_phase(Engine self, int64_t now) noexcept nogil:
     cdef uint32_t n = self.net.tx_len, i
     cdef uint64_t octets = 0
     cdef int sent
+    if unlikely(self.gso):
+        _transmit_segments(self, now)
+        return
     if n == 0:
         return
     for i in range(n):
@@ -484,12 +503,57 @@ cdef void _transmit_phase(Engine self, int64_t now) noexcept nogil:
     count_n(self.counters, tx_bytes, octets)
 
 
+cdef bint _offer_segments(Engine self, int64_t now) noexcept nogil:
+    """To the driver what was cut. False when it does not take all of it."""
+    cdef uint64_t octets = 0
+    cdef uint32_t i
+    cdef uint32_t size[64]
+    cdef int sent
+    if self.n_segments == 0:
+        return True
+    for i in range(self.n_segments):
+        size[i] = pkt(self.net.pool, self.segments[i]).total_len
+    sent = self.driver.tx_burst(now, self.segments, <int>self.n_segments)
+    for i in range(<uint32_t>sent):
+        octets += size[i]
+    self.n_segments -= sent
+    memmove(self.segments, self.segments + sent, self.n_segments * sizeof(uint32_t))
+    count_n(self.counters, tx_packets, sent)
+    count_n(self.counters, tx_bytes, octets)
+    return self.n_segments == 0
+
+
+cdef void _transmit_segments(Engine self, int64_t now) noexcept nogil:
+    """The same for a device that leaves segmentation to us: what was built in one piece is cut at the last moment, and
+    checksums that the device does not know are computed."""
+    cdef uint32_t i = 0, packet, caps = self.driver.caps
+    cdef uint32_t* txq = self.net.txq
+    while _offer_segments(self, now):
+        if self.rest != NIL:
+            self.n_segments = gso_segment(self.net.pool, &self.rest, self.segments, 64, caps)
+            if self.n_segments == 0 and self.rest != NIL:
+                break             # no memory: later
+        elif i == self.net.tx_len:
+            break
+        while self.rest == NIL and i < self.net.tx_len and self.n_segments < 64:
+            packet = txq[i]
+            i += 1
+            if pkt(self.net.pool, packet).flags & (PKT_TX_TSO4 | PKT_TX_TSO6):
+                self.rest = packet
+            else:
+                finish_checksum(self.net.pool, packet, caps)
+                self.segments[self.n_segments] = packet
+                self.n_segments += 1
+    self.net.tx_len -= i
+    memmove(txq, txq + i, self.net.tx_len * sizeof(uint32_t))
+
+
 cdef int64_t _next_deadline(Engine self, int64_t now, int received) noexcept nogil:
     cdef int64_t at
     if received == self.burst or self.tcp.ready_head != NIL or self.net.loop_head != NIL or self.net.n_events:
         return now
     at = min(self.tcp.next_timer, min(net_next_deadline(self.net), self.driver.poll_at(now)))
-    if self.net.tx_len or self.tcp.dirty_head != NIL:
+    if self.net.tx_len or self.tcp.dirty_head != NIL or self.n_segments or self.rest != NIL:
         at = min(at, now + RETRY)
     return at
 

@@ -126,6 +126,7 @@ cpdef enum Verdict:
     tcp_fin_in
     tcp_rx_no_buffer
     tcp_ecn_ce                    # segments with a mark of congestion
+    tcp_coalesced                 # segments that were joined to the one before (GRO)
     # TCP output
     tcp_out_segments
     tcp_out_data

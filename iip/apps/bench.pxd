@@ -55,6 +55,7 @@ cdef class CycleClient(NativeHandler):
 cdef class BulkSource(NativeHandler):
     cdef object pattern
     cdef uint32_t owner           # the pattern, lent to the engine's pool
+    cdef const uint8_t* copied    # the pattern, if it is to be copied into packets
     cdef uint32_t period
     cdef public bint running
     cdef readonly uint32_t connected

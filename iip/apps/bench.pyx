@@ -202,10 +202,12 @@ cdef class CycleClient(NativeHandler):
 
 
 cdef class BulkSource(NativeHandler):
-    """Sends the pattern over and over, by reference, until told to stop."""
+    """Sends the pattern over and over, by reference or with `copy` by copying it, until told to stop."""
 
-    def __cinit__(self, pattern):
+    def __cinit__(self, pattern, copy=False):
         self.pattern = pattern
+        if copy:
+            self.copied = <const uint8_t*><char*><bytes>pattern
         self.period = <uint32_t>len(pattern)
         self.owner = NIL
         self.running = True
@@ -231,7 +233,10 @@ cdef class BulkSource(NativeHandler):
             n = min(min(engine.send_room(conn), self.period - <uint32_t>at[0]), <uint32_t>CHUNK)
             if n == 0:
                 return
-            taken = engine.send_packet(conn, self.owner, <uint32_t>at[0], n)
+            if self.copied != NULL:
+                taken = engine.send(conn, self.copied + at[0], n)
+            else:
+                taken = engine.send_packet(conn, self.owner, <uint32_t>at[0], n)
             if taken <= 0:
                 return
             self.sent += <uint64_t>taken

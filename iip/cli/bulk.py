@@ -22,12 +22,12 @@ def pattern(seed: int = 1) -> bytes:
 @click.option("--connections", type=click.IntRange(1, 1 << 16), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
 @click.option("--verify", is_flag=True, help="Compare every byte with what was sent.")
-@click.option("--tso", is_flag=True, help="Segments of up to 64 KiB, whole.")
+@click.option("--no-zero-copy", is_flag=True, help="Data is copied into packets instead of referenced.")
 @link_options
 @handler_option("cython", "python")
 @json_option
 @errors
-def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: bool, **link: Any) -> None:
+def bulk(connections: int, seconds: float, verify: bool, no_zero_copy: bool, handler: str, as_json: bool, **link: Any) -> None:
     """One engine sends data to another in the same process. Needs no root and no device.
 
     Exit code 1 if --verify found a difference.
@@ -37,7 +37,7 @@ def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: 
 
     module: Any = bench_python if handler == "python" else bench
     data = pattern()
-    source, sink = module.BulkSource(data), module.BulkSink(data, verify)
+    source, sink = module.BulkSource(data, no_zero_copy), module.BulkSink(data, verify)
     pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16) + 8 * connections, **link)
     source.lend(pair.client)
 
@@ -59,7 +59,7 @@ def bulk(connections: int, seconds: float, verify: bool, handler: str, as_json: 
         "retransmissions": counters["client"].get("tcp_retransmits", 0),
         "sent_in_all": source.sent, "received_in_all": sink.received,
         "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
-        "checksum_offload": not link["no_offload"], "tso": link["tso"], "counters": counters,
+        "offloads": pair.offloads, "zero_copy": not no_zero_copy, "counters": counters,
     }
     if verify:
         result["wrong_bytes"] = sink.wrong

@@ -52,24 +52,26 @@ def device_options(command: Command) -> Command:
         click.option("--gateway", metavar="ADDRESS", multiple=True,
                      help="Default router; without it the first --host-address."),
         click.option("--mtu", type=click.IntRange(576, 65535), help="Set the MTU of the device, bytes."),
+        click.option("--no-offload", is_flag=True, help="Checksums and segmentation are not left to the kernel."),
     ]):
         command = option(command)
     return command
 
 
-def open_driver(tap: str | None, tun: str | None, mtu: int | None, host_addresses: Iterable[str]) -> Driver:
+def open_driver(tap: str | None, tun: str | None, mtu: int | None, host_addresses: Iterable[str],
+                no_offload: bool = False) -> Driver:
     if bool(tap) == bool(tun):
         raise click.UsageError("choose one device: --tap NAME or --tun NAME")
     from iip.drivers import Tap, Tun
 
-    return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses))
+    return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
 def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, addresses: Collection[str],
                 host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
     """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
-    driver = open_driver(tap, tun, mtu, host_addresses)
+    driver = open_driver(tap, tun, mtu, host_addresses, no_offload)
     try:
         size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
         if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
@@ -113,6 +115,8 @@ def _pretty(value: object) -> str:
         return f"{value:,.3f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     if isinstance(value, dict):
         return "  ".join(f"{k}={_pretty(v)}" for k, v in value.items())
     return str(value)

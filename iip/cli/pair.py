@@ -10,7 +10,7 @@ import numpy as np
 
 import iip
 from iip.cli.common import Command, nonzero, progress
-from iip.drivers import MemoryLink
+from iip.drivers import Capability, MemoryLink
 from iip.memory.pool import PacketPool
 
 PORT = 7                          # the first of the server's
@@ -27,7 +27,15 @@ def link_options(command: Command) -> Command:
         click.option("--ethernet", is_flag=True, help="Ethernet frames (with ARP or neighbour discovery) instead of "
                      "bare IP packets."),
         click.option("--mtu", type=click.IntRange(576, 65535), default=1500, show_default=True, help="Bytes."),
-        click.option("--no-offload", is_flag=True, help="Checksums in software."),
+        click.option("--no-offload", is_flag=True, help="The link does nothing for the engines: like all of --no-tx-checksum, "
+                     "--no-rx-checksum, --no-sg, --no-tso and --no-lro."),
+        click.option("--no-tx-checksum", is_flag=True, help="Checksums of what is sent in software (then TSO is off, too)."),
+        click.option("--no-rx-checksum", is_flag=True, help="Checksums of what is received in software."),
+        click.option("--no-sg", is_flag=True, help="Packets of one piece: payload is copied next to its headers."),
+        click.option("--no-tso", is_flag=True, help="Every segment is a packet of its own from the start."),
+        click.option("--no-lro", is_flag=True, help="The link cuts large segments before they are received."),
+        click.option("--gso", is_flag=True, help="Without TSO: the sending engine cuts large segments at the last moment."),
+        click.option("--gro", is_flag=True, help="The receiving engine joins segments first."),
         click.option("--copy", is_flag=True, help="A packet pool for each engine: packets are copied across."),
     ]):
         command = option(command)
@@ -42,13 +50,16 @@ def handler_option(*choices: str) -> Callable[[Command], Command]:
 class Pair:
     """A client and a server engine on a memory link."""
 
-    def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, no_offload: bool, copy: bool,
-                 connections: int, tso: bool = False, cell: int | None = None, **settings: Any) -> None:
+    def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, copy: bool, connections: int,
+                 no_offload: bool = False, no_tx_checksum: bool = False, no_rx_checksum: bool = False, no_sg: bool = False,
+                 no_tso: bool = False, no_lro: bool = False, cell: int | None = None, **settings: Any) -> None:
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
-        link = MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, checksum_offload=not no_offload, tso=tso)
+        link = MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, scatter_gather=not (no_offload or no_sg),
+                          tso=not (no_offload or no_tso), lro=not (no_offload or no_lro),
+                          tx_checksum=not (no_offload or no_tx_checksum), rx_checksum=not (no_offload or no_rx_checksum))
         size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64) if cell is None else cell
         packets = settings.pop("packets", 4096)
         pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]
@@ -56,6 +67,7 @@ class Pair:
             "medium": link.a.medium, "mtu": mtu, "packet_size": size, "address_check": False, "link_local": False,
             "max_connections": connections + 64, "max_half_open": connections + 64, **settings}
         self.pools = pools
+        self.offloads = sorted(c.name.lower() for c in Capability if c in Capability(link.a.caps) and c.name)
         ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
         self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)

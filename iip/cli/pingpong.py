@@ -61,7 +61,7 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
         "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
         "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
         "size": size, "connections": connections, "idle": idle, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
-        "checksum_offload": not link["no_offload"], "counters": pair.counters(),
+        "offloads": pair.offloads, "counters": pair.counters(),
     }
     pair.close()
     result["packets_in_use"] = pair.packets_in_use()

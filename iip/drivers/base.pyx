@@ -41,6 +41,10 @@ cdef class Driver:
         """A file descriptor that is readable when packets wait, or None if there is none."""
         return None
 
+    def plain(self):
+        """Before `attach`: hand in and take complete packets only, not larger than the MTU and with their checksums.
+        For who forwards packets instead of ending their way."""
+
     def close(self):
         """Give the device back. Closing twice is allowed."""
 

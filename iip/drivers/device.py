@@ -18,7 +18,10 @@ _IFNAMSIZ = 16
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TUN, _IFF_TAP = 0x0001, 0x0002
-_IFF_MULTI_QUEUE, _IFF_NO_PI = 0x0100, 0x1000
+_IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x0100, 0x1000, 0x4000
+_TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454D0, 0x400454D8
+_TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6 = 0x01, 0x02, 0x04
+VNET_HEADER = 10                  # bytes of struct virtio_net_hdr
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _IFF_UP = 0x0001
@@ -26,10 +29,11 @@ _RTF_LOCAL = 0x80000000
 _IFA_F_NODAD = 0x02
 
 
-def open_device(kind: str, name: str | None, *, queues: int, persist: bool | None, create: bool) -> tuple[int, str]:
+def open_device(kind: str, name: str | None, *, queues: int, persist: bool | None, create: bool,
+                vnet: bool = False) -> tuple[int, str]:
     """Attach to the device `name` (made if it does not exist and `create`); its descriptor and real name.
 
-    kind: ``"tap"`` or ``"tun"``.
+    kind: ``"tap"`` or ``"tun"``; vnet: frames have a header in front that says what is unfinished (`set_offload`).
     """
     if not sys.platform.startswith("linux"):
         raise DriverError(f"{kind}: TUN and TAP devices exist on Linux only; use iip.drivers.Tunnel here")
@@ -48,6 +52,8 @@ def open_device(kind: str, name: str | None, *, queues: int, persist: bool | Non
     except PermissionError:
         raise DriverError(f"{kind}: no permission to open {NODE}; run as root or fix its mode") from None
     flags = (_IFF_TAP if kind == "tap" else _IFF_TUN) | _IFF_NO_PI | (_IFF_MULTI_QUEUE if queues > 1 else 0)
+    if vnet:
+        flags |= _IFF_VNET_HDR
     try:
         answer = fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", wanted.encode(), flags))
         if persist is not None:
@@ -56,6 +62,19 @@ def open_device(kind: str, name: str | None, *, queues: int, persist: bool | Non
         os.close(fd)
         raise DriverError(_explain(kind, wanted, error, exists, queues)) from None
     return fd, answer[:_IFNAMSIZ].split(b"\0", 1)[0].decode()
+
+
+def set_offload(fd: int, csum: bool, tso: bool) -> bool:
+    """What the kernel may leave to us: checksums, and the cutting of segments. False if it does not know of it."""
+    import fcntl
+
+    flags = (_TUN_F_CSUM if csum or tso else 0) | (_TUN_F_TSO4 | _TUN_F_TSO6 if tso else 0)
+    try:
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER))
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
+    except OSError:
+        return False
+    return True
 
 
 def _exists(name: str) -> bool:

@@ -6,10 +6,12 @@ Packets on the wire are packets of the engine's pool: make that large enough for
 from libc.stdint cimport int64_t, uint32_t
 
 from iip.drivers.base cimport Driver
-from iip.drivers.line cimport (line_admit, line_clear, line_dispose, line_init, line_next, line_pop, line_return,
+from iip.drivers.line cimport (Line, line_admit, line_clear, line_dispose, line_init, line_next, line_pop, line_return,
                                line_stats)
-from iip.memory.pool cimport NIL, PacketPool
+from iip.memory.pool cimport NIL, PacketPool, pkt, pkt_free
+from iip.net.gso cimport gso_segment
 from iip.net.types cimport CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM, CAP_TX_L4_CSUM
+from iip.wire.bytes cimport likely
 
 from iip.drivers.impairments import Impairments
 from iip.errors import ConfigError
@@ -24,7 +26,7 @@ cdef class Impair(Driver):
     """Put a bad wire in front of `driver`: `rx` for what comes from it, `tx` for what goes to it.
 
     seed: of the random decisions. While `tx` corrupts, checksums are not left to the device, which would
-    compute them over the damage.
+    compute them over the damage. Frames of many segments are cut before they are on the wire, in both directions.
     """
 
     def __init__(self, Driver driver not None, *, seed, rx=None, tx=None):
@@ -71,7 +73,7 @@ cdef class Impair(Driver):
         self._flush(now)
         got = self.inner.rx_burst(now, fresh, min(n, <int>BURST))
         for i in range(got):
-            line_admit(&self.rx_line, fresh[i], now)
+            self._admit(&self.rx_line, fresh[i], now)
         while count < n:
             packets[count] = line_pop(&self.rx_line, now)
             if packets[count] == NIL:
@@ -85,9 +87,24 @@ cdef class Impair(Driver):
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
         cdef int i
         for i in range(n):
-            line_admit(&self.tx_line, packets[i], now)
+            self._admit(&self.tx_line, packets[i], now)
         self._flush(now)
         return n
+
+    cdef void _admit(self, Line* line, uint32_t packet, int64_t now) noexcept nogil:
+        cdef uint32_t segments[BURST]
+        cdef int n, i
+        if likely(pkt(line.pool, packet).gso_size == 0):
+            line_admit(line, packet, now)
+            return
+        while packet != NIL:
+            n = gso_segment(line.pool, &packet, segments, BURST, self.caps)
+            for i in range(n):
+                line_admit(line, segments[i], now)
+            if n == 0 and packet != NIL:
+                line.no_buffer += 1
+                pkt_free(line.pool, packet)
+                return
 
     cdef int64_t poll_at(self, int64_t now) noexcept nogil:
         return min(min(line_next(&self.rx_line), max(line_next(&self.tx_line), self.blocked_until)),

@@ -23,5 +23,9 @@ class MemoryLink:
         scatter_gather: bool = True,
         tso: bool = False,
         macs: Sequence[bytes] | None = None,
+        *,
+        tx_checksum: bool | None = None,
+        rx_checksum: bool | None = None,
+        lro: bool | None = None,
     ) -> None: ...
     def close(self) -> None: ...

@@ -1,10 +1,11 @@
 """A probe for driver authors and tests: a driver's C side, called from Python."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from iip.drivers.base cimport NEVER, Driver
 from iip.drivers.base cimport copy_in
-from iip.memory.pool cimport NIL, PacketPool, pkt, pkt_free
+from iip.memory.pool cimport NIL, Packet, PacketPool, pkt, pkt_free
+from iip.wire.tcp cimport TCP_CSUM_OFF
 
 
 cdef class DriverProbe:
@@ -54,15 +55,22 @@ cdef class DriverProbe:
         self._check()
         return packets
 
-    def tx(self, *frames, now=0, flags=0):
-        """Send frames (bytes) with the given PKT_* marks; how many the driver took. The rest is freed."""
+    def tx(self, *frames, now=0, flags=0, l3=0, l4=0, gso_size=0):
+        """Send frames (bytes) with the given PKT_* marks; how many the driver took. The rest is freed.
+
+        With `gso_size`, TCP segments to be cut at so many payload bytes; l3, l4: where their headers begin.
+        """
         cdef uint32_t i
+        cdef Packet* k
         packets = []
         for frame in frames:
             i = copy_in(&self.pool.c, frame)
             if i == NIL:
                 break
-            pkt(&self.pool.c, i).flags |= <uint32_t>flags
+            k = pkt(&self.pool.c, i)
+            k.flags |= <uint32_t>flags
+            k.l3, k.l4 = <uint16_t>(k.off + <uint32_t>l3), <uint16_t>(k.off + <uint32_t>l4)
+            k.csum_off, k.gso_size = TCP_CSUM_OFF, gso_size
             packets.append(i)
         taken = self.tx_packets(packets, now=now)
         for i in packets[taken:]:

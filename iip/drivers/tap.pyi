@@ -17,11 +17,15 @@ class TunTap(Driver):
     @property
     def rx_too_long(self) -> int: ...
     @property
+    def rx_no_buffer(self) -> int: ...
+    @property
     def tx_packets(self) -> int: ...
     @property
     def tx_bytes(self) -> int: ...
     @property
     def tx_errors(self) -> int: ...
+    @property
+    def offload(self) -> bool: ...
     def stats(self) -> dict[str, int]: ...
 
 class Tap(TunTap):
@@ -34,6 +38,7 @@ class Tap(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
+        offload: bool = True,
     ) -> None: ...
 
 class Tun(TunTap):
@@ -46,4 +51,5 @@ class Tun(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
+        offload: bool = True,
     ) -> None: ...

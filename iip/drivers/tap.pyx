@@ -1,14 +1,21 @@
 """TAP and TUN devices of Linux: Ethernet frames and IP packets exchanged with the kernel.
 
-Frames are read straight into packets of the pool and written straight from them.
+Frames are read straight into packets of the pool and written straight from them. With `offload` each has a header in
+front (struct virtio_net_hdr) that says what is left to the other side: the checksum, since nothing happens to the bytes on the
+way, and the cutting into segments, so that TCP sends and receives up to 64 KiB at once.
 """
 from libc.errno cimport EAGAIN, EBADF, EINTR, ENODEV, ENXIO, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from iip.drivers.base cimport Driver
-from iip.memory.pool cimport NIL, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data, pkt_free
-from iip.net.types cimport CAP_SG
+from iip.memory.pool cimport (
+    NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data,
+    pkt_free)
+from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.wire.bytes cimport unlikely
+from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
+from iip.wire.tcp cimport TH_CWR
 
 import ipaddress
 import os
@@ -39,17 +46,42 @@ cdef extern from *:
 cdef enum:
     IOV_MAX_ = 64                 # pieces of one frame
     ETHERNET = 18                 # header and one VLAN tag, bytes
+    LARGEST = 65535 + ETHERNET    # frame of many segments, bytes
+    MAX_CELLS = 64                # cells that one frame is read into
+
+
+cdef struct VnetHeader:
+    # struct virtio_net_hdr, in native byte order
+    uint8_t flags                 # VN_*
+    uint8_t gso_type
+    uint16_t header               # bytes of all headers
+    uint16_t gso_size
+    uint16_t csum_start           # from there to the end,
+    uint16_t csum_offset          # the result as far behind csum_start
+
+
+cdef enum:
+    VN_NEEDS_CSUM = 1
+    VN_DATA_VALID = 2
+    VN_GSO_TCPV4 = 1
+    VN_GSO_TCPV6 = 4
+    VN_GSO_ECN = 0x80
 
 
 cdef class TunTap(Driver):
     """What Tap and Tun share."""
     cdef int fd
     cdef bint gone                # the device was removed
+    cdef bint vnet                # frames have a VnetHeader in front
+    cdef int rx_cells             # cells that a frame may need
+    cdef uint32_t link            # bytes of the link header
+    cdef uint32_t posted[MAX_CELLS]     # cells that wait for the next frame, within a burst
     cdef readonly str name        # of the device, as the kernel knows it
     cdef readonly uint64_t rx_packets
     cdef readonly uint64_t rx_bytes
     cdef readonly uint64_t rx_errors    # failed reads
     cdef readonly uint64_t rx_too_long  # frames longer than a packet of the pool: dropped
+    cdef readonly uint64_t rx_no_buffer # large frames for which the pool had too few cells: dropped
     cdef readonly uint64_t tx_packets
     cdef readonly uint64_t tx_bytes
     cdef readonly uint64_t tx_errors    # frames that the kernel did not take (link down, no memory, malformed)
@@ -57,8 +89,9 @@ cdef class TunTap(Driver):
 
     def __cinit__(self, *args, **kwargs):
         self.fd = -1
+        self.rx_cells = 1
 
-    def __init__(self, kind, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True):
+    def __init__(self, kind, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True, offload=True):
         if isinstance(host_address, (str, ipaddress.IPv4Interface, ipaddress.IPv6Interface)):
             host_address = (host_address,)
         try:
@@ -69,8 +102,12 @@ cdef class TunTap(Driver):
             raise ConfigError(f"queues={queues!r}: must be from 1 to 256")
         medium = "ethernet" if kind == "tap" else "ip"
         super().__init__(medium=medium, mtu=1500 if mtu is None else mtu, caps=CAP_SG)
-        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create)
+        self.link = ETH_HLEN if kind == "tap" else 0
+        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create, vnet=bool(offload))
         try:
+            self.vnet = bool(offload)
+            if offload and device.set_offload(self.fd, True, True):
+                self.caps |= CAP_RX_L4_CSUM | CAP_TX_L4_CSUM | CAP_TSO4 | CAP_TSO6 | CAP_LRO
             if mtu is not None and mtu != device.get_mtu(self.name):
                 device.set_mtu(self.name, mtu)
             self.mtu = device.get_mtu(self.name)
@@ -94,6 +131,24 @@ cdef class TunTap(Driver):
                               f" behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
                               "or a smaller MTU")
         Driver.attach(self, pool)
+        cells = 1 + -(-(LARGEST - (pool.packet_size - pool.headroom)) // pool.packet_size)
+        if not self.caps & CAP_LRO or self.fd < 0:
+            return
+        if cells <= MAX_CELLS and pool.packets >= 4 * cells:
+            self.rx_cells = cells
+        else:                     # such a pool has no room for frames of many segments
+            device.set_offload(self.fd, True, False)
+
+    @property
+    def offload(self):
+        """Whether checksums and segmentation are left to the other side."""
+        return bool(self.caps & CAP_TX_L4_CSUM)
+
+    def plain(self):
+        """See `Driver.plain`: switch the offload off."""
+        if self.fd >= 0 and self.caps & CAP_TX_L4_CSUM:
+            device.set_offload(self.fd, False, False)
+        self.caps = CAP_SG
 
     def fileno(self):
         return None if self.fd < 0 else self.fd
@@ -102,51 +157,116 @@ cdef class TunTap(Driver):
         """Give the device back; it vanishes unless it is persistent. What is sent from then on is dropped."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            if self.vnet:
+                device.set_offload(fd, False, False)      # a persistent device may have another user next
             os.close(fd)
 
     def stats(self):
         """Counters of this driver (not the kernel's)."""
         return {"rx_packets": self.rx_packets, "rx_bytes": self.rx_bytes, "rx_errors": self.rx_errors,
-                "rx_too_long": self.rx_too_long, "tx_packets": self.tx_packets, "tx_bytes": self.tx_bytes,
-                "tx_errors": self.tx_errors}
+                "rx_too_long": self.rx_too_long, "rx_no_buffer": self.rx_no_buffer,
+                "tx_packets": self.tx_packets, "tx_bytes": self.tx_bytes, "tx_errors": self.tx_errors}
 
     cdef int rx_burst(self, int64_t now, uint32_t* packets, int n) noexcept nogil:
-        cdef Pool* pool = &self.pool.c
-        cdef int count = 0
-        cdef uint32_t i
-        cdef ssize_t got
-        cdef Packet* k
-        cdef iovec iov[2]
+        cdef int count = 0, have = 0
         if self.fd < 0 or self.gone:
             return 0
         while count < n:
-            i = pkt_alloc(pool)
-            if i == NIL:
+            while have < self.rx_cells:
+                self.posted[have] = pkt_alloc(&self.pool.c)
+                if self.posted[have] == NIL:
+                    break
+                have += 1
+            if have == 0:
                 break             # the kernel keeps the frames meanwhile
-            k = pkt(pool, i)
-            iov[0].iov_base = pkt_data(k)
-            iov[0].iov_len = k.buf_len - k.off
-            iov[1].iov_base = self.spill
-            iov[1].iov_len = sizeof(self.spill)
-            got = readv(self.fd, iov, 2)
-            if got <= 0:
-                pkt_free(pool, i)
-                if got < 0 and errno == EINTR:
-                    continue
-                if got < 0 and errno != EAGAIN:
-                    self.rx_errors += 1
-                    self._failed()
+            packets[count] = NIL
+            if not self._read(&have, &packets[count]):
                 break
-            if unlikely(<size_t>got > iov[0].iov_len):
-                pkt_free(pool, i)
-                self.rx_too_long += 1
-                continue
-            k.len = k.total_len = <uint32_t>got
-            self.rx_packets += 1
-            self.rx_bytes += <uint64_t>got
-            packets[count] = i
-            count += 1
+            if packets[count] != NIL:
+                count += 1
+        while have:
+            have -= 1
+            pkt_free(&self.pool.c, self.posted[have])
         return count
+
+    cdef bint _read(self, int* have, uint32_t* packet) noexcept nogil:
+        """One frame into as many of the posted cells as it needs: `packet` (untouched if it was dropped). False when
+        there is none."""
+        cdef Pool* pool = &self.pool.c
+        cdef iovec iov[MAX_CELLS + 2]
+        cdef VnetHeader header
+        cdef size_t room = 0
+        cdef ssize_t got
+        cdef int i, pieces = 0
+        cdef Packet* k
+        if self.vnet:
+            iov[0].iov_base = &header
+            iov[0].iov_len = sizeof(VnetHeader)
+            pieces = 1
+        for i in range(have[0]):
+            k = pkt(pool, self.posted[i])
+            k.off = pool.headroom if i == 0 else 0
+            iov[pieces].iov_base = pkt_data(k)
+            iov[pieces].iov_len = k.buf_len - k.off
+            room += iov[pieces].iov_len
+            pieces += 1
+        iov[pieces].iov_base = self.spill
+        iov[pieces].iov_len = sizeof(self.spill)
+        while True:
+            got = readv(self.fd, iov, pieces + 1)
+            if got >= 0 or errno != EINTR:
+                break
+        if self.vnet:
+            got -= sizeof(VnetHeader)
+        if got <= 0:
+            if got < 0 and errno != EAGAIN:
+                self.rx_errors += 1
+                self._failed()
+            return False
+        if unlikely(<size_t>got > room):
+            if have[0] < self.rx_cells:
+                self.rx_no_buffer += 1
+            else:
+                self.rx_too_long += 1
+            return True
+        self._take(<uint32_t>got, have, packet)
+        if self.vnet:
+            self._received(pkt(pool, packet[0]), &header)
+        self.rx_packets += 1
+        self.rx_bytes += <uint64_t>got
+        return True
+
+    cdef void _take(self, uint32_t n, int* have, uint32_t* packet) noexcept nogil:
+        """The frame's `n` bytes lie in the first of the posted cells: chain them, and keep the others."""
+        cdef Packet* k = pkt(&self.pool.c, self.posted[0])
+        cdef int used = 1, i
+        packet[0] = self.posted[0]
+        k.total_len = n
+        k.len = min(n, k.buf_len - k.off)
+        n -= k.len
+        while n:
+            k.next = self.posted[used]
+            k = pkt(&self.pool.c, self.posted[used])
+            k.len = min(n, k.buf_len)
+            n -= k.len
+            used += 1
+        have[0] -= used
+        for i in range(have[0]):
+            self.posted[i] = self.posted[i + used]
+
+    cdef void _received(self, Packet* k, const VnetHeader* header) noexcept nogil:
+        """What the kernel left undone, or did for us."""
+        cdef int kind
+        if header.flags & (VN_NEEDS_CSUM | VN_DATA_VALID):
+            k.flags |= PKT_RX_L4_CSUM_OK          # the bytes never left memory
+        if header.gso_type and header.flags & VN_NEEDS_CSUM:
+            if self.link:
+                kind = eth_type(pkt_data(k)) if k.len >= ETH_HLEN else 0
+                if kind != ETH_IPV4 and kind != ETH_IPV6:
+                    return
+            k.l3 = <uint16_t>(k.off + self.link)
+            k.l4 = <uint16_t>(k.off + header.csum_start)
+            k.gso_size = header.gso_size
 
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
         cdef Pool* pool = &self.pool.c
@@ -169,18 +289,40 @@ cdef class TunTap(Driver):
             pkt_free(pool, packets[i])
         return n
 
+    cdef void _to_finish(self, Packet* k, VnetHeader* header) noexcept nogil:
+        """What the kernel has to do with a frame of ours."""
+        cdef const uint8_t* tcp = k.buf + k.l4
+        memset(header, 0, sizeof(VnetHeader))
+        if not k.flags & PKT_TX_L4_CSUM:
+            return
+        header.flags = VN_NEEDS_CSUM
+        header.csum_start = <uint16_t>(k.l4 - k.off)
+        header.csum_offset = k.csum_off
+        if k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6):
+            header.gso_type = VN_GSO_TCPV4 if k.flags & PKT_TX_TSO4 else VN_GSO_TCPV6
+            if tcp[13] & TH_CWR:
+                header.gso_type |= VN_GSO_ECN
+            header.gso_size = k.gso_size
+            header.header = <uint16_t>(header.csum_start + (tcp[12] >> 4) * 4)
+
     cdef ssize_t _write(self, Packet* k) noexcept nogil:
         """One frame to the device; what write(2) returns, 0 for a frame of too many pieces."""
-        cdef iovec iov[IOV_MAX_]
-        cdef int pieces = 0
+        cdef iovec iov[IOV_MAX_ + 1]
+        cdef VnetHeader header
+        cdef int pieces = 0, most = IOV_MAX_ + self.vnet
         cdef ssize_t done
-        if k.next == NIL:
+        if self.vnet:
+            self._to_finish(k, &header)
+            iov[0].iov_base = &header
+            iov[0].iov_len = sizeof(VnetHeader)
+            pieces = 1
+        elif k.next == NIL:
             while True:
                 done = write(self.fd, pkt_data(k), k.len)
                 if done >= 0 or errno != EINTR:
                     return done
         while True:
-            if pieces == IOV_MAX_:
+            if pieces == most:
                 return 0
             iov[pieces].iov_base = pkt_data(k)
             iov[pieces].iov_len = k.len
@@ -191,7 +333,7 @@ cdef class TunTap(Driver):
         while True:
             done = writev(self.fd, iov, pieces)
             if done >= 0 or errno != EINTR:
-                return done
+                return done - <ssize_t>sizeof(VnetHeader) if self.vnet and done > 0 else done
 
     cdef void _failed(self) noexcept nogil:
         """After an error of a system call: the driver ends only if the device does not exist any more."""
@@ -210,17 +352,20 @@ cdef class Tap(TunTap):
     what the device has. host_address: addresses for the kernel's end, like ``"10.0.0.1/24"`` (one or several;
     needs the extra ``iip[netlink]``). queues: more than one opens the device in multi-queue mode, one driver per
     queue and engine. persist: True keeps the device after close, False removes it, None leaves that as it is.
-    create: False insists that the device exists.
+    create: False insists that the device exists. offload: leave checksums and segmentation to the other side, both ways, if the
+    kernel knows how; False: every packet is complete.
 
     Raises `DriverError`, which says what to do.
     """
 
-    def __init__(self, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True):
-        super().__init__("tap", name, mtu=mtu, host_address=host_address, queues=queues, persist=persist, create=create)
+    def __init__(self, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True, offload=True):
+        super().__init__("tap", name, mtu=mtu, host_address=host_address, queues=queues, persist=persist, create=create,
+                         offload=offload)
 
 
 cdef class Tun(TunTap):
     """A TUN device: bare IP packets. Arguments as for `Tap`."""
 
-    def __init__(self, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True):
-        super().__init__("tun", name, mtu=mtu, host_address=host_address, queues=queues, persist=persist, create=create)
+    def __init__(self, name=None, *, mtu=None, host_address=(), queues=1, persist=None, create=True, offload=True):
+        super().__init__("tun", name, mtu=mtu, host_address=host_address, queues=queues, persist=persist, create=create,
+                         offload=offload)

@@ -85,8 +85,9 @@ cdef class Wire:
         line_init(&self.there, there, base & 0xFFFFFFFFFFFFFFFF, a.medium)
         line_init(&self.back, back, (base + 1) & 0xFFFFFFFFFFFFFFFF, a.medium)
         self.there.pool = self.back.pool = &self.pool.c
-        a.attach(self.pool)
-        b.attach(self.pool)
+        for driver in (a, b):
+            driver.plain()        # what one device leaves unfinished the other would have to finish
+            driver.attach(self.pool)
 
     def __dealloc__(self):
         line_dispose(&self.there)

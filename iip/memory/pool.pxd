@@ -87,6 +87,7 @@ cdef struct Pool:
     uint32_t reserve              # cells that new data leaves alone: a sixteenth, or a received packet's worth
     uint8_t* arena
     uint64_t exhausted            # failed allocations
+    uint64_t pinned               # bytes of memory that is lent
     uint32_t released             # external owners whose last reference went, linked by qnext
 
 
@@ -236,6 +237,7 @@ cdef inline uint32_t pkt_tailroom(Packet* k) noexcept nogil:
 
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t pkt_copy_out(Pool* pool, uint32_t i, uint32_t skip, uint8_t* dst, uint32_t n) noexcept nogil
+cdef uint32_t pkt_split(Pool* pool, uint32_t i, uint32_t n) noexcept nogil
 cdef uint32_t pkt_linearize(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t pkt_chain_len(Pool* pool, uint32_t i) noexcept nogil
 cdef void pkt_trim_head(Pool* pool, uint32_t i, uint32_t n) noexcept nogil

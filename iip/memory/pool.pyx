@@ -77,6 +77,30 @@ cdef uint32_t pkt_linearize(Pool* pool, uint32_t i) noexcept nogil:
     return n
 
 
+cdef uint32_t pkt_split(Pool* pool, uint32_t i, uint32_t n) noexcept nogil:
+    """Cut the chain behind its first `n` bytes (at least one, and not all): the head of the rest, which the caller
+    holds. NIL, the chain untouched, when the cut goes through a piece and no view is left."""
+    cdef Packet* head = pkt(pool, i)
+    cdef Packet* k = head
+    cdef uint32_t left = n, rest
+    while left > k.len:
+        left -= k.len
+        i = k.next
+        k = pkt(pool, i)
+    if left == k.len:
+        rest = k.next
+    else:
+        rest = pkt_slice(pool, i, k.off + left, k.len - left)
+        if rest == NIL:
+            return NIL
+        pkt(pool, rest).next = k.next
+        k.len = left
+    k.next = NIL
+    pkt(pool, rest).total_len = head.total_len - n
+    head.total_len = n
+    return rest
+
+
 cdef uint32_t pkt_chain_len(Pool* pool, uint32_t i) noexcept nogil:
     """Pieces in the chain."""
     cdef uint32_t n = 0
@@ -140,6 +164,7 @@ cdef uint32_t pkt_external(Pool* pool, uint8_t* data, uint32_t n, void* owner,
     k.parent = i
     k.owner = owner
     k.release = release
+    pool.pinned += n
     return i
 
 
@@ -217,6 +242,7 @@ cdef class PacketPool:
             k = &self.c.packets[i]
             self.c.free_indirect[self.c.n_free_indirect] = i
             self.c.n_free_indirect += 1
+            self.c.pinned -= k.buf_len
             i = k.qnext
             k.release(k.owner)
 
@@ -252,6 +278,12 @@ cdef class PacketPool:
     def full(self):
         """True when nothing is in use: every cell and every view is back."""
         return self.free_packets == self.packets and self.free_views == self.views
+
+    @property
+    def pinned(self):
+        """Bytes of lent memory that are still in use."""
+        self.drain_released()
+        return self.c.pinned
 
     @property
     def exhausted(self):

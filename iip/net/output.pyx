@@ -1,5 +1,5 @@
 """Sending IP packets: whatever is not a packet of MTU size to a neighbour who is known to be there."""
-from iip.memory.pool cimport PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, pkt_free
+from iip.memory.pool cimport PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, pkt_free
 from iip.net.fragment cimport ip_ident, ip_transmit
 from iip.net.neighbour cimport neigh_output
 from iip.net.route cimport net_route
@@ -59,6 +59,7 @@ cdef int _loop(Net* net, uint32_t i) noexcept nogil:
     if net.n_loop == net.tx_cap:
         pkt_free(net.pool, i)
         return tx_queue_full
+    k.flags &= ~<uint32_t>(PKT_TX_IP_CSUM | PKT_TX_L4_CSUM | PKT_TX_TSO4 | PKT_TX_TSO6)
     k.flags |= PKT_LOOPED | PKT_RX_IP_CSUM_OK | PKT_RX_L4_CSUM_OK
     k.qnext = NIL
     if net.n_loop == 0:

@@ -3,6 +3,7 @@ from libc.string cimport memset
 from iip.memory.pool cimport pkt, pkt_free
 from iip.memory.slab cimport slab_alloc, slab_free
 from iip.net.route cimport net_route
+from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.tcp.acks cimport acks_begin
 from iip.tcp.congestion cimport congestion_release, congestion_start
 from iip.tcp.demux cimport demux_insert, demux_remove
@@ -18,6 +19,7 @@ from iip.wire.tcp cimport TCP_MAX_WSCALE
 cdef enum:
     DEFAULT_MSS4 = 536            # RFC 9293 §3.7.1, when the peer does not say
     DEFAULT_MSS6 = 1220
+    HEADERS = 32                  # TCP with timestamps
 
 cdef int64_t KEEPALIVE_IDLE = 7200 * <int64_t>1000000000       # RFC 9293 §3.8.4: two hours, if nothing is set
 cdef int64_t RTO_AFTER_SYN = 3000000000     # ns, RFC 6298 §5.7: the SYN was lost and nothing measured yet
@@ -115,11 +117,22 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     return t
 
 
+cdef uint16_t _largest_record(Tcp* s, Tcb* t) noexcept nogil:
+    """Payload bytes that the device takes at once: an IP packet has at most 65535. 0: it cuts no segments."""
+    cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + HEADERS
+    if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6):
+        return 0
+    if (s.net.caps & (CAP_SG | CAP_TX_L4_CSUM)) != (CAP_SG | CAP_TX_L4_CSUM):
+        return 0                  # it would have to take it in pieces, and to make the checksums
+    return <uint16_t>min(s.conf.tso, 65535 - headers)
+
+
 cdef void conn_route_options(Tcp* s, Tcb* t) noexcept nogil:
     """The size of segments, once the options or the path are known."""
     if t.peer_mss == 0:
         t.peer_mss = DEFAULT_MSS4 if t.flow.version == 4 else DEFAULT_MSS6
     t.mss = mtu_mss(s, t)
+    t.tso = _largest_record(s, t)
 
 
 cdef void conn_half_open_done(Tcp* s, Tcb* t) noexcept nogil:

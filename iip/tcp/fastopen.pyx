@@ -178,7 +178,7 @@ cdef uint32_t fastopen_data(Tcp* s, Tcb* t, uint32_t options) noexcept nogil:
     t.unsent -= k.total_len
     k.flags = (k.flags & 0xFFFF) | REC_PUSH
     k.seq = t.snd_nxt
-    k.n_sent = 1
+    k.n_sent = k.segs = 1
     k.qnext = k.qprev = NIL
     k.sent_at = k.first_sent_at = t.stalled_since = s.now
     t.rtx_head = t.rtx_tail = rec

@@ -87,20 +87,22 @@ cdef dict _sending(Tcp* s, Tcb* t):
 
 cdef dict tcp_info(Tcp* s, Tcb* t):
     """See `iip.TcpInfo`. Walks what is in flight; delivery rates are measured from the first call on."""
-    cdef uint32_t i = t.rtx_head, unacked = 0, sacked = 0, lost = 0, retrans = 0, records = 0
+    cdef uint32_t i = t.rtx_head, unacked = 0, sacked = 0, lost = 0, retrans = 0
     cdef uint32_t mss = max(t.mss, <uint32_t>1)
     cdef Packet* k
     rate_start(s, t)
     while i != NIL:
         k = pkt(s.pool, i)
-        records += 1
-        unacked += max(1, (k.total_len + mss - 1) // mss)
-        sacked += (k.flags & REC_SACKED) != 0
-        lost += k.flags & (REC_LOST | REC_RETRANS) != 0 and not k.flags & REC_SACKED
-        retrans += (k.flags & REC_RETRANS) != 0
+        unacked += k.segs
+        if k.flags & REC_SACKED:
+            sacked += k.segs
+        elif k.flags & (REC_LOST | REC_RETRANS):
+            lost += k.segs
+        if k.flags & REC_RETRANS:
+            retrans += k.segs
         i = k.qnext
     # every segment that is neither in flight nor a repetition arrived
-    delivered = t.data_segs_out - min(t.data_segs_out, t.n_retransmits + records - sacked)
+    delivered = t.data_segs_out - min(t.data_segs_out, t.n_retransmits + unacked - sacked)
     if t.flags & TF_SACK == 0:
         sacked = (t.sacked + mss - 1) // mss
     if t.state in (SYN_SENT, SYN_RCVD) and t.snd_nxt != t.snd_una:

@@ -2,8 +2,8 @@
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt,
-    pkt_slice, pool_low, pool_very_low, pool_views_low)
+    NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt, pool_low, pool_very_low,
+    pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.tcp.acks cimport acks_wait
@@ -11,10 +11,10 @@ from iip.tcp.conn cimport conn_close, conn_release, mark_dirty, mark_ready
 from iip.tcp.mtu cimport mtu_probe_size
 from iip.tcp.options cimport options_cork_over
 from iip.tcp.congestion cimport congestion_after_idle, congestion_sent
-from iip.tcp.pacing cimport pacing_open, pacing_wait
+from iip.tcp.pacing cimport pacing_open, pacing_quantum, pacing_wait
 from iip.tcp.rack cimport arm_after_sending, arm_timer
 from iip.tcp.rate cimport rate_app_limited
-from iip.tcp.record cimport record_cut, record_frame
+from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.scoreboard cimport mark_unsent, sent_append, sent_remove
@@ -23,10 +23,19 @@ from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport (
-    count, neighbour_table_full, ok, tcp_loss_probes, tcp_mtu_probes, tcp_out_data, tcp_retransmits, tx_no_buffer, tx_queue_full)
+    count, count_n, neighbour_table_full, ok, tcp_loss_probes, tcp_mtu_probes, tcp_out_data, tcp_retransmits, tx_no_buffer,
+    tx_queue_full)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_diff, seq_geq, seq_gt
 from iip.wire.tcp cimport *
+
+cdef enum:
+    MANY_VIEWS = 64               # a frame of many segments takes as many at most
+
+
+cdef inline bint _is_mtu_probe(Tcb* t, Packet* k) noexcept nogil:
+    """Whether the record is a probe that leaves for the first time: one packet, and larger than the others."""
+    return t.mtu_probe != 0 and k.seq == t.mtu_probe_seq and k.n_sent == 1
 
 
 cdef inline bint _must_wait(Tcp* s, Tcb* t) noexcept nogil:
@@ -51,7 +60,10 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         flags |= TH_FIN
     k.sent_at = s.now
     k.n_sent += 1
-    t.data_segs_out += 1
+    k.segs = 1
+    if unlikely(k.total_len > t.mss) and not _is_mtu_probe(t, k):
+        record_cut_by_device(s, t, k, p)
+    t.data_segs_out += k.segs
     if unlikely(t.cc_mode):
         congestion_sent(s, t, k)
     if unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
@@ -73,46 +85,38 @@ cdef bint _send_capable(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags)
 
 # -- retransmission ----------------------------------------------------------------------------------------
 
+cdef inline bint _may_be_large(Tcp* s, Tcb* t) noexcept nogil:
+    """Whether the device cuts segments, and there are pieces enough for a frame of many. CWR is for one segment, and not
+    every device knows: it leaves alone."""
+    return t.tso > t.mss and not t.ecn & ECN_CWR and not pool_low(s.pool) and not pool_views_low(s.pool, MANY_VIEWS)
+
+
+cdef inline uint32_t _at_once(Tcb* t) noexcept nogil:
+    """Bytes that the device and pacing take at once."""
+    return min(t.tso, pacing_quantum(t)) if unlikely(t.cc_mode & CC_PACED) else t.tso
+
+
 cdef bint _resegment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
-    """The MSS has become smaller than the record: split it in two, both marked as it was."""
-    cdef Packet* k = pkt(s.pool, rec)
-    cdef Packet* r
-    cdef uint32_t i, rest
-    if k.next != NIL:
-        return True               # chains go to devices that send them whole
-    rest = k.total_len - t.mss
-    i = pkt_slice(s.pool, rec, k.off + t.mss, rest)
-    if i == NIL:
-        return False
-    r = pkt(s.pool, i)
-    r.seq = k.seq + t.mss
-    r.flags |= k.flags & ~<uint32_t>(PKT_INDIRECT | PKT_EXTERNAL)
-    r.sent_at = k.sent_at
-    r.first_sent_at = k.first_sent_at
-    r.n_sent = k.n_sent
-    k.len = k.total_len = t.mss
-    k.flags &= ~<uint32_t>(REC_FIN | REC_PUSH)
-    r.qnext = k.qnext
-    r.qprev = rec
-    k.qnext = i
-    if r.qnext != NIL:
-        pkt(s.pool, r.qnext).qprev = i
-    else:
-        t.rtx_tail = i
-    return True
+    """A lost record is longer than a segment: only as much of it leaves as the congestion window and the device
+    take at once. False when no view is left."""
+    cdef uint32_t n = t.mss, in_flight = tcp_in_flight(t)
+    if _may_be_large(s, t) and in_flight + t.mss < t.cwnd:
+        n = max(min(_at_once(t), t.cwnd - in_flight), t.mss)
+        n -= n % t.mss
+    return pkt(s.pool, rec).total_len <= n or record_split(s, t, rec, n) != NIL
 
 
 cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """For the counters, and for finding out later whether it was needed."""
     k.flags |= REC_RETRANS | REC_EVER_RETRANS
-    count(s.counters, tcp_retransmits)
-    t.n_retransmits += 1
+    count_n(s.counters, tcp_retransmits, k.segs)
+    t.n_retransmits += k.segs
     t.bytes_retrans += k.total_len
     t.mtu_probe = 0               # if it was that: it tells nothing any more
     if seq_gt(k.seq + rec_space(k), t.retrans_high):
         t.retrans_high = k.seq + rec_space(k)
     if t.undo:
-        t.undo_retrans += 1
+        t.undo_retrans += k.segs
         if t.retrans_stamp == 0:
             t.retrans_stamp = s.ts_now + t.ts_offset
     if t.flags & TF_RECOVERY:
@@ -192,6 +196,19 @@ cdef inline bint _short_in_flight(Tcb* t) noexcept nogil:
     return seq_gt(t.snd_sml, t.snd_una) and seq_diff(t.snd_nxt, t.snd_sml) >= 0
 
 
+cdef uint32_t _sendable_at_once(Tcp* s, Tcb* t, uint32_t room) noexcept nogil:
+    """How many bytes the next frame takes that the device cuts: whole segments, as many as the windows allow, and what
+    is short behind them if it need not wait. 0: what can leave is one segment at most."""
+    cdef uint32_t n = min(min(t.unsent, _at_once(t)), room), in_flight = tcp_in_flight(t)
+    n = min(n, t.cwnd - in_flight if in_flight < t.cwnd else 0)
+    if n <= t.mss or not _may_be_large(s, t):
+        return 0
+    if n == t.unsent and (t.flags & TF_FIN_WANTED or (
+            not t.flags & TF_CORK and (t.flags & TF_NODELAY or not _short_in_flight(t)))):
+        return n
+    return n - n % t.mss
+
+
 cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     """How many bytes the next segment takes: 0 when the window, the congestion window, Nagle (RFC 9293
     §3.7.4) or silly-window avoidance (§3.8.6.2.1) say wait."""
@@ -200,6 +217,11 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
     if unlikely(room <= 0):
         _limited(s, t, LIM_WINDOW)
         return 0
+    if unlikely(t.unsent > t.mss) and t.tso > t.mss:
+        n = _sendable_at_once(s, t, <uint32_t>room)
+        if n:
+            return n
+        n = t.mss
     if <uint32_t>room < n:
         n = <uint32_t>room
     in_flight = tcp_in_flight(t)
@@ -222,6 +244,7 @@ cdef inline uint32_t _sendable(Tcp* s, Tcb* t) noexcept nogil:
 cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcept nogil:
     k.seq = t.snd_nxt
     k.n_sent = 0
+    k.segs = 1
     k.qnext = NIL
     k.qprev = t.rtx_tail
     k.first_sent_at = s.now
@@ -235,8 +258,6 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     t.rtx_tail = rec
     sent_append(s, t, rec, k)
     t.snd_nxt += rec_space(k)
-    if k.total_len < t.mss:
-        t.snd_sml = t.snd_nxt
 
 
 cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
@@ -263,7 +284,7 @@ cdef void _send_mtu_probe(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
     """New data and the FIN. False when memory or the transmit queue ended before the windows did."""
-    cdef uint32_t n, rec
+    cdef uint32_t n, rec, segments
     cdef Packet* k
     while t.unsent or (t.flags & (TF_FIN_WANTED | TF_FIN_SENT)) == TF_FIN_WANTED:
         n = _sendable(s, t) if t.unsent else 0
@@ -288,7 +309,10 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
                 k.flags |= REC_FIN
                 _fin_leaves(t)
         _append_record(s, t, rec, k)
-        count(s.counters, tcp_out_data)
+        segments = segments_of(t, k.total_len)
+        if k.total_len < segments * t.mss:
+            t.snd_sml = t.snd_nxt
+        count_n(s.counters, tcp_out_data, segments)
         _start_rto(s, t)
         if not _transmit(s, t, rec):
             # it has its place in the queue: the retransmission path sends it as soon as there is room
@@ -297,6 +321,11 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         if unlikely(t.flags & TF_RECOVERY):
             t.prr_out += k.total_len
     return True
+
+
+cdef uint32_t _last_segment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
+    """The last segment of a record as a record of its own; NIL when no view is left."""
+    return record_split(s, t, rec, (pkt(s.pool, rec).total_len - 1) // t.mss * t.mss)
 
 
 cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
@@ -314,6 +343,10 @@ cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
             return False
         t.cwnd = cwnd
     if t.rtx_tail == i:
+        if pkt(s.pool, i).total_len > t.mss:
+            i = _last_segment(s, t, i)
+            if i == NIL:
+                return False
         if not _transmit(s, t, i):
             return False
         if not pkt(s.pool, i).flags & (REC_SACKED | REC_LOST):

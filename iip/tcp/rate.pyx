@@ -51,7 +51,8 @@ cdef void rate_delivered(Tcp* s, Tcb* t, Packet* k, uint32_t n, AckInfo* info) n
         info.sample_lost = k.lost
         info.sent_in_flight = k.in_flight
         t.flight_at = k.sent_at
-    k.delivered_at = 0            # if only its front was acknowledged: it counts once
+    if k.segs <= 1 or n == rec_space(k):
+        k.delivered_at = 0        # it counts once; of a record of many, every segment does
 
 
 cdef void rate_sample(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:

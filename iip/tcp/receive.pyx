@@ -1,8 +1,8 @@
 """Payload: see receive.pxd."""
 from libc.string cimport memcpy
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_slice, pkt_tailroom, pkt_trim_head, pkt_trim_tail,
-    pool_low)
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
+from iip.net.link cimport chain_slice
 from iip.tcp.acks cimport acks_note_arrival, acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
@@ -165,13 +165,13 @@ cdef uint32_t _place(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
 
 
 cdef uint32_t _beyond(Tcp* s, uint32_t packet, uint32_t edge) noexcept nogil:
-    """A view of what a packet holds from sequence number `edge` on; NIL: nothing (or a chain, or no view is left:
-    the peer will send it again)."""
+    """A view of what a packet holds from sequence number `edge` on; NIL: nothing (or no view is left: the peer will
+    send it again)."""
     cdef Packet* k = pkt(s.pool, packet)
     cdef uint32_t i, skip = edge - k.seq
-    if k.next != NIL or skip >= k.total_len:
+    if skip >= k.total_len:
         return NIL
-    i = pkt_slice(s.pool, packet, k.off + skip, k.total_len - skip)
+    i = chain_slice(s.net, packet, skip, k.total_len - skip)
     if i != NIL:
         pkt(s.pool, i).seq = edge
     return i

@@ -1,15 +1,18 @@
 """Records: see record.pxd."""
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull,
-    pkt_slice, pkt_tailroom)
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_TX_TSO4, PKT_TX_TSO6, REC_FIN, REC_LOST, REC_PUSH, REC_SACKED, Packet, pkt,
+    pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull, pkt_slice, pkt_split, pkt_tailroom)
 from iip.net.types cimport CAP_SG
+from iip.tcp.scoreboard cimport sent_insert_after
 from iip.tcp.tcb cimport *
-from iip.wire.bytes cimport likely
+from iip.verdict cimport count_n, tcp_out_segments
+from iip.wire.bytes cimport likely, unlikely
 from iip.wire.tcp cimport *
 
 cdef enum:
     MAX_HEADERS = 114             # Ethernet, IPv6, TCP with all options
     SHORT_COPY = 256              # up to here a copy is cheaper than a second piece
+    MAX_PIECES = 48               # of a record of many segments: devices bound the pieces of a frame
 
 
 cdef uint32_t pop_unsent(Tcp* s, Tcb* t) noexcept nogil:
@@ -78,6 +81,18 @@ cdef uint32_t _gather_chain(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     return head
 
 
+cdef uint32_t _within_pieces(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """As many of the next `n` bytes as MAX_PIECES slices have, in whole segments; one segment of any number."""
+    cdef uint32_t i = t.unsent_head, have = 0
+    cdef int _piece
+    for _piece in range(MAX_PIECES):
+        have += pkt(s.pool, i).len
+        if have >= n:
+            return n
+        i = pkt(s.pool, i).qnext
+    return max(have - have % t.mss, t.mss)
+
+
 cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     """A record of the next `n` unsent bytes (a chain may come out shorter). NIL when there is no memory."""
     cdef Packet* k
@@ -88,9 +103,49 @@ cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
         return pop_unsent(s, t)
     if k.len > n:
         return _split_unsent(s, t, n)
+    if unlikely(n > t.mss):
+        n = _within_pieces(s, t, n)
     if n <= s.pool.cell_size - s.pool.headroom:
         return _gather_copy(s, t, n)
     return _gather_chain(s, t, n)
+
+
+cdef uint32_t record_split(Tcp* s, Tcb* t, uint32_t rec, uint32_t n) noexcept nogil:
+    """Split a record in flight behind its first `n` bytes: the rest is a record of its own, with the same times and
+    marks. NIL, nothing changed, when no view is left."""
+    cdef uint32_t i = pkt_split(s.pool, rec, n)
+    cdef Packet* k = pkt(s.pool, rec)
+    cdef Packet* r
+    if i == NIL:
+        return NIL
+    r = pkt(s.pool, i)
+    r.seq = k.seq + n
+    r.flags = (r.flags & (PKT_INDIRECT | PKT_EXTERNAL)) | (k.flags & ~<uint32_t>(PKT_INDIRECT | PKT_EXTERNAL))
+    k.flags &= ~<uint32_t>(REC_FIN | REC_PUSH)
+    r.sent_at, r.first_sent_at, r.n_sent = k.sent_at, k.first_sent_at, k.n_sent
+    r.delivered_at, r.delivered, r.lost, r.in_flight, r.aux = k.delivered_at, k.delivered, k.lost, k.in_flight, k.aux
+    k.segs = <uint16_t>segments_of(t, n)
+    r.segs = <uint16_t>segments_of(t, r.total_len)
+    r.qnext = k.qnext
+    r.qprev = rec
+    k.qnext = i
+    if r.qnext != NIL:
+        pkt(s.pool, r.qnext).qprev = i
+    else:
+        t.rtx_tail = i
+    if not k.flags & (REC_SACKED | REC_LOST):
+        sent_insert_after(s, t, rec, k, i, r)
+    return i
+
+
+cdef void record_cut_by_device(Tcp* s, Tcb* t, Packet* k, uint32_t frame) noexcept nogil:
+    """Record `k` is longer than a segment: the device makes several of its frame."""
+    cdef Packet* p = pkt(s.pool, frame)
+    k.segs = <uint16_t>segments_of(t, k.total_len)
+    p.gso_size = <uint16_t>t.mss
+    p.flags |= PKT_TX_TSO4 if t.flow.version == 4 else PKT_TX_TSO6
+    t.segs_out += k.segs - 1
+    count_n(s.counters, tcp_out_segments, k.segs - 1)
 
 
 cdef bint _copy(Tcp* s, uint32_t rec, uint32_t head) noexcept nogil:

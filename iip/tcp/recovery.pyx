@@ -13,6 +13,7 @@ from iip.tcp.mtu cimport mtu_black_hole, mtu_probe_arrived, mtu_probe_lost
 from iip.tcp.pacing cimport pacing_by_window
 from iip.tcp.rack cimport arm_timer, rack_delivered, rack_detect, rack_dsack
 from iip.tcp.rate cimport rate_delivered, rate_sample
+from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
 from iip.tcp.scoreboard cimport forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
@@ -167,8 +168,10 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             if seq_lt(k.seq, ack):
                 n = ack - k.seq
                 _forget(s, t, i, k, n, info)
-                info.sent_at = -2
+                if likely(k.segs <= 1):
+                    info.sent_at = -2
                 pkt_trim_head(s.pool, i, n)
+                k.segs = <uint16_t>segments_of(t, k.total_len)
                 k.seq = ack
             break
         _forget(s, t, i, k, n, info)
@@ -211,12 +214,20 @@ cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept 
             rtt_sample(s, t, <int64_t>ms * 1000000)
 
 
+cdef void _head_is_lost(Tcp* s, Tcb* t) noexcept nogil:
+    """The first segment in flight; of a record of many only that one, if there is a view for the others."""
+    cdef Packet* k = pkt(s.pool, t.rtx_head)
+    if k.total_len > t.mss and t.tso and not (t.mtu_probe and k.seq == t.mtu_probe_seq):
+        record_split(s, t, t.rtx_head, t.mss)
+    mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
+
+
 cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nogil:
     """RFC 6582 §3.2 step 3, partial acknowledgement: the next hole is at the front."""
     t.sacked -= min(t.sacked, acked - min(acked, t.mss))
     if t.rtx_head != NIL:
         pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
-        mark_lost(s, t, t.rtx_head, pkt(s.pool, t.rtx_head))
+        _head_is_lost(s, t)
         t.flags |= TF_RTX_NOW
 
 
@@ -379,10 +390,10 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 5681 §3.2, RFC 3042: each duplicate says that one segment has left the network."""
     cdef uint32_t out = t.snd_nxt - t.snd_una
     cdef Packet* k = pkt(s.pool, t.rtx_head)
-    if t.sacked + t.lost + t.mss + rec_space(k) <= out:
+    if t.sacked + t.lost + t.mss + min(rec_space(k), t.mss) <= out:
         t.sacked += t.mss
     if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
-        mark_lost(s, t, t.rtx_head, k)
+        _head_is_lost(s, t)
         _lost_some(s, t)
     mark_dirty(s, t)
 

@@ -3,10 +3,11 @@
 What an earlier ACK said is not looked at again, and a search begins near the last one: blocks as they come
 from an honest peer cost as many steps as there is news. From any other the steps are bounded.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int32_t, uint32_t
 from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
+from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.scoreboard cimport mark_sacked
 from iip.tcp.tcb cimport CC_RATE, rec_space
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
@@ -31,16 +32,49 @@ cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
     return i
 
 
+cdef uint32_t _from_within(Tcp* s, Tcb* t, uint32_t i, uint32_t left) noexcept nogil:
+    """A block may begin inside the record of many segments before `i`: split that where the first segment begins that
+    the block has whole. The record to begin with."""
+    cdef uint32_t before = t.rtx_tail if i == NIL else pkt(s.pool, i).qprev, n, rest
+    cdef Packet* k
+    if before == NIL:
+        return i
+    k = pkt(s.pool, before)
+    if k.total_len <= t.mss or k.flags & REC_SACKED or seq_leq(k.seq + k.total_len, left):
+        return i
+    n = left - k.seq + t.mss - 1
+    n -= n % t.mss
+    if n >= k.total_len:
+        return i
+    rest = record_split(s, t, before, n)
+    return i if rest == NIL else rest
+
+
+cdef bint _up_to(Tcp* s, Tcb* t, uint32_t i, uint32_t right) noexcept nogil:
+    """A block ends inside record `i`: split that behind the last segment that the block has whole. False when there is
+    none (or no view: the peer will say it again)."""
+    cdef Packet* k = pkt(s.pool, i)
+    cdef uint32_t n = right - k.seq
+    if k.total_len <= t.mss or k.flags & REC_SACKED or seq_leq(right, k.seq):
+        return False
+    n -= n % t.mss
+    return 0 < n < k.total_len and record_split(s, t, i, n) != NIL
+
+
 cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
-    """Mark the records that lie in [left, right)."""
+    """Mark the segments that lie in [left, right)."""
     cdef uint32_t i = _find(s, t, left, steps), end
     cdef Packet* k
+    if t.tso and steps[0]:
+        i = _from_within(s, t, i, left)
     while i != NIL and steps[0]:
         steps[0] -= 1
         k = pkt(s.pool, i)
         end = k.seq + rec_space(k)
         if seq_gt(end, right):
-            break
+            if not _up_to(s, t, i, right):
+                break
+            end = k.seq + k.total_len
         if not k.flags & REC_SACKED:
             if not k.flags & REC_EVER_RETRANS:
                 info.original = True
@@ -88,7 +122,7 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
         info.dsack = True
         t.n_dsack += 1
         if t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker):
-            t.undo_retrans -= 1
+            t.undo_retrans -= min(t.undo_retrans, <int32_t>segments_of(t, seg.sack[0].right - seg.sack[0].left))
     for i in range(first, seg.n_sack):
         b = &seg.sack[i]
         if not (seq_lt(b.left, b.right) and seq_gt(b.right, t.snd_una) and seq_leq(b.right, t.snd_nxt)):

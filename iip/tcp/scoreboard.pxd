@@ -30,6 +30,17 @@ cdef inline void sent_remove(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
         pkt(s.pool, k.tnext).tprev = k.tprev
 
 
+cdef inline void sent_insert_after(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t j, Packet* r) noexcept nogil:
+    """`r`, at `j`, was sent together with `k`, at `i`."""
+    r.tprev = i
+    r.tnext = k.tnext
+    k.tnext = j
+    if r.tnext == NIL:
+        t.sent_tail = j
+    else:
+        pkt(s.pool, r.tnext).tprev = j
+
+
 cdef inline void mark_unsent(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
     """It has to be sent, as if it were lost."""
     if k.flags & (REC_LOST | REC_SACKED):

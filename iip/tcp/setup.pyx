@@ -59,6 +59,8 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.mss = config.mss
     c.initial_window = config.initial_window
     c.copy_threshold = config.copy_threshold
+    c.tso = config.tso
+    c.max_pinned = config.max_pinned
     c.port_low, c.port_high = config.ports
     c.window_scale = config.window_scale
     c.sack = config.sack

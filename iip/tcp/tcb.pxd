@@ -236,6 +236,7 @@ cdef struct Tcb:
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint8_t fastopen              # FO_*
     uint8_t n_recent              # values in ooo_recent
+    uint16_t tso                  # most payload bytes that the device cuts into segments; 0: it does not
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
     uint32_t retrans_high         # end of the highest retransmission
     int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
@@ -430,6 +431,8 @@ cdef struct TcpConf:
     uint32_t mss
     uint32_t initial_window
     uint32_t copy_threshold
+    uint32_t tso
+    uint64_t max_pinned
     uint16_t port_low
     uint16_t port_high
     bint window_scale

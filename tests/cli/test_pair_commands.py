@@ -58,7 +58,9 @@ def test_more_connections_than_one_port_of_the_server_takes(monkeypatch):
     assert found["counters"]["server"]["tcp_established"] == 1000
 
 
-@pytest.mark.parametrize("options", [*VARIANTS, ("--tso",), ("--connections", 5)])
+@pytest.mark.parametrize("options", [
+    *VARIANTS, ("--no-tso",), ("--no-lro",), ("--no-sg",), ("--no-tx-checksum",), ("--no-rx-checksum",), ("--no-zero-copy",),
+    ("--no-tso", "--gso", "--gro", "--no-rx-checksum"), ("--copy", "--no-lro", "--ethernet"), ("--connections", 5)])
 def test_bulk(options):
     found = result("bulk", "--seconds", 0.1, "--verify", *options)
     assert found["bytes"] > 100_000 and found["wrong_bytes"] == 0 and found["packets_in_use"] == 0

@@ -74,14 +74,16 @@ def _config(rng, number, peer, version):
         out_of_order=pick((2, 64, 1024)), nagle=pick((True, False)), delayed_ack=pick((0.0, 0.04)),
         copy_threshold=pick((0, 1000, 4096)), pool_packets=pick((48, 256, 2048)), packet_size=pick((2048, 512)),
         max_connections=16, tx_queue=pick((16, 1024)), burst=pick((1, 16, 64)), time_wait=240.0, rto_max=4.0, retries=64,
-        syn_retries=64, synack_retries=64, address_check=False, reassembly_packets=8, mss=pick((0, 0, 536)))
+        syn_retries=64, synack_retries=64, address_check=False, reassembly_packets=8, mss=pick((0, 0, 536)),
+        tso=pick((0, 5000, 65535, 65535)), gso=pick((True, False)), gro=pick((True, False)), max_pinned=pick((0, 10000, 1 << 28)))
 
 
 def _engines(rng, seed, sides, version):
     configs = [_config(rng, n, 3 - n, version) for n in (1, 2)]
     mtu = min(c.mtu for c in configs)
     configs = [c.replace(mtu=mtu, medium=configs[0].medium, mss=min(c.mss, mtu - 40)) for c in configs]
-    link = MemoryLink(configs[0].medium, mtu, checksum_offload=rng.random() < 0.5, scatter_gather=rng.random() < 0.5)
+    link = MemoryLink(configs[0].medium, mtu, tx_checksum=rng.random() < 0.6, rx_checksum=rng.random() < 0.5,
+                      scatter_gather=rng.random() < 0.7, tso=rng.random() < 0.6, lro=rng.random() < 0.5)
     bad = Impairments(loss=rng.choice((0, 0.01, 0.05, 0.2)), duplicate=rng.choice((0, 0.05)), reorder=rng.choice((0, 0.1)),
                       corrupt=rng.choice((0, 0.03)), delay=rng.choice((0, 0.001, 0.05)), reorder_delay=0.003,
                       limit=min(c.pool_packets for c in configs) // 8)    # the wire holds packets of the pool

@@ -4,7 +4,8 @@ from __future__ import annotations
 from collections import deque
 
 import iip
-from iip.drivers import Tunnel
+from iip.drivers import DriverProbe, MemoryLink, Tunnel
+from iip.memory.pool import PacketPool
 from tests.harness.packets import TCP, parse_tcp, split_ip
 
 SECOND = 1_000_000_000
@@ -68,14 +69,31 @@ class Recorder:
         self.icmp.append(error)
 
 
+class Device:
+    """In place of the tunnel: a link that takes segments of 64 KiB and cuts them (or hands them over whole, with
+    `lro`), so that an engine with TSO has to look like one without."""
+
+    def __init__(self, mtu, lro=False):
+        self.link = MemoryLink("ip", mtu, tso=True, lro=lro, rx_checksum=False)
+        self.driver = self.link.a
+        self.probe = DriverProbe(self.link.b, PacketPool(4096, 2048))
+
+    def feed(self, packet):
+        return 0 < len(packet) <= 65535 and self.probe.tx(packet) == 1
+
+    def drain(self):
+        return self.probe.rx(limit=4096)
+
+
 class Wire:
     """An engine behind a `Tunnel`, its clock, and the segments that left it and nobody has looked at yet.
 
-    `settings` go to `iip.Config`; ACKs are not delayed, nor buffers tuned, unless they say so. `finish` checks that nothing
+    device: ``"tunnel"``, ``"tso"`` (a device that cuts segments) or ``"whole"`` (large segments are seen as the engine sent
+    them). `settings` go to `iip.Config`; ACKs are not delayed, nor buffers tuned, unless they say so. `finish` checks that nothing
     unexpected left and that closing the engine gives every packet back.
     """
 
-    def __init__(self, version=4, *, handler=None, start=SECOND, **settings):
+    def __init__(self, version=4, *, handler=None, start=SECOND, device="tunnel", **settings):
         self.version = version
         self.local, self.remote = LOCAL[version], REMOTE[version]
         self.now = start
@@ -83,8 +101,10 @@ class Wire:
         settings = {"addresses": ("10.0.0.1/24", "fd00::1/64"), "pool_packets": 1024, "max_connections": 64,
                     "delayed_ack": 0, "quick_acks": 0, "autotune": False, "send_buffer": 1 << 20,
                     "receive_buffer": 1 << 20, **settings}
-        self.driver = Tunnel(mtu=settings.get("mtu", 1500))
-        self.engine = iip.Engine(iip.Config(medium="ip", **settings), self.handler, self.driver, seed=7)
+        mtu = settings.get("mtu", 1500)
+        self.driver = Tunnel(mtu=mtu) if device == "tunnel" else Device(mtu, lro=device == "whole")
+        driver = self.driver if device == "tunnel" else self.driver.driver
+        self.engine = iip.Engine(iip.Config(medium="ip", **settings), self.handler, driver, seed=7)
         self.sent = deque()
         self.others = deque()         # what left and is not TCP
         self.next = None

@@ -148,10 +148,10 @@ class Server:
 class Local:
     """An engine in this thread. `until` runs it."""
 
-    def __init__(self, kind, handler=None, wrap=None, packet_size=2048, device_mtu=None, **settings):
+    def __init__(self, kind, handler=None, wrap=None, packet_size=2048, device_mtu=None, offload=True, **settings):
         way = Way(kind, 4)
         device = Tap if kind == "tap" else Tun
-        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=device_mtu)
+        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=device_mtu, offload=offload)
         config = iip.Config(addresses=way.addresses("iip"), medium=self.device.medium, packet_size=packet_size,
                             **{"mtu": self.device.mtu, **settings})
         self.driver = self.device if wrap is None else wrap(self.device)

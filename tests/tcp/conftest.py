@@ -12,14 +12,20 @@ def version(request):
     return request.param
 
 
+@pytest.fixture(params=["tunnel", "tso"])
+def device(request):
+    """What an engine looks like from outside does not depend on who cuts the segments."""
+    return request.param
+
+
 @pytest.fixture
-def make(version):
+def make(version, device):
     """Makes engines on a wire, with the settings given; afterwards nothing unexpected may have left them, and
     every packet must be back in its pool."""
     wires = []
 
     def make(**settings):
-        wires.append(Wire(version, **settings))
+        wires.append(Wire(version, **{"device": device, **settings}))
         return wires[-1]
 
     yield make

@@ -150,7 +150,7 @@ def test_out_of_order_segments_leave_room_in_the_pool(make):
 
 def test_transmit_queue_full(make):
     """A driver that takes nothing for a while: output waits."""
-    wire = make(tx_queue=16, pool_packets=4096)
+    wire = make(tx_queue=16, pool_packets=4096, device="tunnel")
     full = wire.driver
     peer = enter(wire, ESTABLISHED, options=opt_mss(500))
     while True:                   # fill what the driver holds
