@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 
 from cpython.exc cimport PyErr_CheckSignals
 from iip.engine cimport Engine
+from iip.wire.bytes cimport unlikely
 
 cdef extern from "<time.h>" nogil:
     """
@@ -30,6 +31,8 @@ cdef enum:
     SIGNALS = 4_000_000           # ns between two looks at signals and errors
     SLEEP = 1_000_000             # longest sleep, ns
     SPIN = 50_000                 # nearer deadlines are waited for awake, ns
+    STALL = 500_000               # ns between two rounds that a timer could take for a loss
+    BURSTS = 256                  # that an engine may then need for what lies in its queue
 
 
 cdef int64_t clock_ns() noexcept nogil:
@@ -37,12 +40,28 @@ cdef int64_t clock_ns() noexcept nogil:
     return iip_clock_ns()
 
 
+cdef void _settle(Engine a, Engine b) noexcept nogil:
+    """The thread stood still, or a round took long: what is on the link arrives at the time of the last round, so that no
+    timer takes it for lost."""
+    cdef int64_t before = max(a.net.now, b.net.now)
+    cdef int _i
+    for _i in range(BURSTS):
+        if a.run_c(before) > before:
+            break
+    for _i in range(BURSTS):
+        if b.run_c(before) > before:
+            break
+
+
 cdef int pair_run(Engine a, Engine b, int64_t until, int64_t* now_out, const bint* stop) except -1 nogil:
     """Run both in turn until the clock says `until` or `stop[0]` is set. The clock is read once per round, into
     `now_out[0]`. Both pointers may be NULL. What a signal handler, a handler or a driver raises comes out."""
-    cdef int64_t now, due, look = 0, idle
+    cdef int64_t now, due, look = 0, idle, before = max(a.net.now, b.net.now)
     while True:
         now = iip_clock_ns()
+        if unlikely(now - before > STALL) and before:
+            _settle(a, b)
+        before = now
         if now_out != NULL:
             now_out[0] = now
         if now >= until or (stop != NULL and stop[0]):
@@ -59,6 +78,7 @@ cdef int pair_run(Engine a, Engine b, int64_t until, int64_t* now_out, const bin
             idle = min(due, until) - now
             if idle > SPIN:
                 iip_sleep_ns(min(idle, <int64_t>SLEEP))
+                before = iip_clock_ns()
     with gil:
         _look(a, b)
     return 0
