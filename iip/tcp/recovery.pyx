@@ -184,6 +184,8 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             t.rtx_hint = following
         if t.sack_hint == i:
             t.sack_hint = NIL
+        if t.sack_front == i:
+            t.sack_front = NIL
         pkt_free(s.pool, i)
         i = following
     t.rtx_head = i
