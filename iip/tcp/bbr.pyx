@@ -129,7 +129,7 @@ cdef inline bint _too_high(Tcb* t, Bbr* b, uint32_t lost, uint32_t flight) noexc
     """IsInflightTooHigh, with what the path loses anyway."""
     if lost == 0:
         return False
-    return lost > <uint64_t>flight * loss_thresh(b) // 1000 + loss_noise(t, flight)
+    return lost > <uint64_t>flight * loss_thresh(t, b) // 1000 + loss_noise(t, b, flight)
 
 
 cdef void _adapt_lower_bounds(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
@@ -164,7 +164,7 @@ cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """BBRHandleLostPacket: how much was in flight when the loss rate went over the threshold?"""
     cdef Bbr* b = bbr_state(s, t)
     cdef uint32_t size = rec_space(k), lost
-    cdef int64_t before, prefix, thresh = loss_thresh(b)
+    cdef int64_t before, prefix, thresh = loss_thresh(t, b)
     _note_loss(t, b)
     if _calm(t, b):
         b.path_lost += size
@@ -176,7 +176,7 @@ cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     if not _too_high(t, b, lost, k.in_flight):
         return
     before = <int64_t>k.in_flight - size
-    prefix = (thresh * before + 1000 * (<int64_t>loss_noise(t, k.in_flight) + size - lost)) // (1000 - thresh)
+    prefix = (thresh * before + 1000 * (<int64_t>loss_noise(t, b, k.in_flight) + size - lost)) // (1000 - thresh)
     _handle_too_high(s, t, b, <uint32_t>max(before + max(prefix, <int64_t>0), <int64_t>0),
                      k.flags & REC_APP_LIMITED != 0)
 

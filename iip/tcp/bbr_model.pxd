@@ -33,7 +33,8 @@ cdef enum:
     LOSS_NOISE_SEGMENTS = 3       # and what chance may add: so many segments,
     LOSS_NOISE_SHIFT = 5          # or this part of a short flight
     LOSS_OF_PATH_MAX = 50         # thousandths that are lost although there is no queue
-    NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt
+    NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt,
+    SHORT_QUEUE_SHIFT = 2         # or a quarter, as UP makes it
     BETA = 70
     HEADROOM = 15
     MIN_PIPE_SEGMENTS = 4
@@ -115,13 +116,23 @@ cdef inline bint no_queue(Tcb* t, Bbr* b) noexcept nogil:
     return t.srtt <= b.min_rtt + (b.min_rtt >> NO_QUEUE_SHIFT)
 
 
-cdef inline uint32_t loss_thresh(Bbr* b) noexcept nogil:
+cdef inline bint short_queue(Tcb* t, Bbr* b) noexcept nogil:
+    """Not longer than a probe of our own makes it."""
+    return t.srtt <= b.min_rtt + (b.min_rtt >> SHORT_QUEUE_SHIFT)
+
+
+cdef inline uint32_t loss_thresh(Tcb* t, Bbr* b) noexcept nogil:
     """Thousandths: LossThresh, and what the path loses for other reasons than congestion."""
-    cdef uint64_t lost = <uint64_t>b.path_lost * 1000 // (<uint64_t>b.path_lost + b.path_delivered + PATH_PRIOR)
+    cdef uint64_t lost
+    if not short_queue(t, b):
+        return LOSS_THRESH
+    lost = <uint64_t>b.path_lost * 1000 // (<uint64_t>b.path_lost + b.path_delivered + PATH_PRIOR)
     return LOSS_THRESH + <uint32_t>min(lost, <uint64_t>LOSS_OF_PATH_MAX)
 
 
-cdef inline uint32_t loss_noise(Tcb* t, uint32_t flight) noexcept nogil:
+cdef inline uint32_t loss_noise(Tcb* t, Bbr* b, uint32_t flight) noexcept nogil:
+    if not short_queue(t, b):
+        return 0
     return min(LOSS_NOISE_SEGMENTS * t.mss, flight >> LOSS_NOISE_SHIFT)
 
 
