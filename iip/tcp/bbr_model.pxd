@@ -34,7 +34,7 @@ cdef enum:
     LOSS_NOISE_SHIFT = 5          # or this part of a short flight
     LOSS_OF_PATH_MAX = 50         # thousandths that are lost although there is no queue
     NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt,
-    SHORT_QUEUE_SHIFT = 2         # or a quarter, as UP makes it
+    SHORT_QUEUE_SHIFT = 1         # or a half, as UP makes it
     BETA = 70
     HEADROOM = 15
     MIN_PIPE_SEGMENTS = 4
