@@ -30,7 +30,7 @@ cdef inline void _reset_full_bw(Bbr* b, uint64_t bw) noexcept nogil:
 
 
 cdef inline void _reset_congestion_signals(Bbr* b) noexcept nogil:
-    b.loss_in_round = False
+    b.loss_in_round = b.mark_in_round = False
     b.bw_latest = 0
     b.inflight_latest = 0
 
@@ -71,7 +71,7 @@ cdef void _raise_slope(Tcb* t, Bbr* b) noexcept nogil:
     """BBRRaiseInflightLongtermSlope: growth doubles every round."""
     cdef uint64_t growth = <uint64_t>t.mss << b.bw_probe_up_rounds
     b.bw_probe_up_rounds = min(b.bw_probe_up_rounds + 1, 30)
-    b.bw_probe_up_cnt = max(bounded(<uint64_t>t.cwnd * t.mss // growth), <uint32_t>1)
+    b.bw_probe_up_cnt = max(bounded(<uint64_t>t.cwnd * t.mss // growth), t.mss)
 
 
 cdef void _start_up(Tcp* s, Tcb* t, Bbr* b, uint64_t rate) noexcept nogil:
@@ -133,10 +133,11 @@ cdef inline bint _too_high(Tcb* t, Bbr* b, uint32_t lost, uint32_t flight) noexc
 
 
 cdef void _adapt_lower_bounds(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
-    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room."""
+    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room. Any loss in the draft; here
+    more than LossThresh, as in a probe (docs/congestion.md)."""
     if not b.loss_in_round or b.state in (STARTUP, PROBE_BW_REFILL, PROBE_BW_UP):
         return
-    if not _too_high(t, b, ack.sample_lost, ack.sent_in_flight):
+    if not b.mark_in_round and not _too_high(t, b, ack.sample_lost, ack.sent_in_flight):
         return
     if b.bw_shortterm == 0:
         b.bw_shortterm = b.max_bw
@@ -241,7 +242,7 @@ cdef void _check_full_bw(Bbr* b, AckInfo* ack, uint64_t rate) noexcept nogil:
 
 
 cdef void _check_startup_loss(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
-    """A round of recovery with many losses and a high rate of them: the pipe is full."""
+    """A round of recovery with many losses, a high rate of them, and no more bandwidth than before: the pipe is full."""
     if b.state == STARTUP and b.loss_round_start and b.full_bw_count and not b.full_bw_reached and t.flags & TF_RECOVERY and (
             b.loss_events >= STARTUP_FULL_LOSS_COUNT and _too_high(t, b, ack.sample_lost, ack.sent_in_flight)):
         b.full_bw_reached = True
@@ -255,7 +256,9 @@ cdef void _check_startup_and_drain(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack, uint64_
     _check_startup_loss(s, t, b, ack)
     if b.state == STARTUP and b.full_bw_reached:
         _enter(b, DRAIN, DRAIN_PACING_GAIN, CWND_GAIN)
-    if b.state == DRAIN and tcp_in_flight(t) <= inflight_of(s, t, b, b.max_bw, 100):
+        b.rounds_since_bw_probe = 0
+    if b.state == DRAIN and (b.rounds_since_bw_probe > DRAIN_ROUNDS
+                             or tcp_in_flight(t) <= inflight_of(s, t, b, b.max_bw, 100)):
         _start_down(s, t, b)
 
 
@@ -385,7 +388,7 @@ cdef void _bound_cwnd(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
 cdef void _set_cwnd(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
     cdef uint32_t most = bounded(<uint64_t>bdp(s, t, b, b.bw, b.cwnd_gain) + max(b.extra_acked[0], b.extra_acked[1]))
     most = quantized(s, t, b, most)
-    if ack.lost:                  # BBRModulateCwndForRecovery
+    if ack.lost:                  # no more than what leaves the network, as in earlier drafts: fewer are lost
         t.cwnd = max(t.cwnd - min(t.cwnd, ack.lost), t.mss)
     if b.full_bw_reached:
         t.cwnd = min(bounded(<uint64_t>t.cwnd + ack.delivered), most)
@@ -418,7 +421,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     _note_delivery(t, b, ack)
     if b.loss_round_start:
         _adapt_lower_bounds(t, b, ack)
-        b.loss_in_round = False
+        b.loss_in_round = b.mark_in_round = False
     _update_ack_aggregation(s, t, b, ack)
     _check_startup_and_drain(s, t, b, ack, rate)
     _update_cycle(s, t, b, ack, rate)
@@ -455,7 +458,7 @@ cdef void _on_timeout(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
     """BBRHandleSpuriousLossDetection"""
     cdef Bbr* b = bbr_state(s, t)
-    b.loss_in_round = False
+    b.loss_in_round = b.mark_in_round = False
     b.recovering = False
     _restore_cwnd(t, b)
     _reset_full_bw(b, 0)
@@ -469,13 +472,14 @@ cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
         b.full_bw_reached = False
         _enter(b, STARTUP, STARTUP_PACING_GAIN, CWND_GAIN)
     elif b.undo_state == PROBE_BW_UP:
-        _start_up(s, t, b, 0)
+        _start_refill(t, b)
 
 
 cdef uint32_t _on_ecn(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
     """A mark (RFC 3168) counts as a round with loss, and ends a probe."""
     cdef Bbr* b = bbr_state(s, t)
     _note_loss(t, b)
+    b.mark_in_round = True
     if b.bw_probe_samples:
         _handle_too_high(s, t, b, in_flight, t.app_limited != 0)
     if b.state == STARTUP and not b.full_bw_reached:

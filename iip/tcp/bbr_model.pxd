@@ -39,6 +39,7 @@ cdef enum:
     HEADROOM = 15
     MIN_PIPE_SEGMENTS = 4
     STARTUP_FULL_LOSS_COUNT = 6
+    DRAIN_ROUNDS = 3              # at most
     PATH_MEMORY = 8 << 20         # bytes after which what was lost without a queue counts half,
     PATH_PRIOR = 1 << 16          # and with which it begins
     INFINITE = 0x7FFFFFFF         # bytes
@@ -51,6 +52,7 @@ cdef struct Bbr:
     uint8_t round_start
     uint8_t loss_round_start
     uint8_t loss_in_round
+    uint8_t mark_in_round         # ECN
     uint8_t full_bw_reached
     uint8_t full_bw_now
     uint8_t full_bw_count
