@@ -132,12 +132,19 @@ cdef inline bint _too_high(Tcb* t, Bbr* b, uint32_t lost, uint32_t flight) noexc
     return lost > <uint64_t>flight * loss_thresh(t, b) // 1000 + loss_noise(t, b, flight)
 
 
-cdef void _adapt_lower_bounds(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
+cdef inline bint _after_probe_rtt(Tcp* s, Bbr* b, AckInfo* ack) noexcept nogil:
+    """The pipe is not full again: what it delivers says nothing."""
+    return ack.app_limited and s.now - b.probe_rtt_min_stamp < 3 * b.min_rtt
+
+
+cdef void _adapt_lower_bounds(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
     """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room. Any loss in the draft; here
     more than LossThresh, as in a probe (docs/congestion.md)."""
     if not b.loss_in_round or b.state in (STARTUP, PROBE_BW_REFILL, PROBE_BW_UP):
         return
     if not b.mark_in_round and not _too_high(t, b, ack.sample_lost, ack.sent_in_flight):
+        return
+    if _after_probe_rtt(s, b, ack):
         return
     if b.bw_shortterm == 0:
         b.bw_shortterm = b.max_bw
@@ -420,7 +427,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     _update_max_bw(b, ack, rate)
     _note_delivery(t, b, ack)
     if b.loss_round_start:
-        _adapt_lower_bounds(t, b, ack)
+        _adapt_lower_bounds(s, t, b, ack)
         b.loss_in_round = b.mark_in_round = False
     _update_ack_aggregation(s, t, b, ack)
     _check_startup_and_drain(s, t, b, ack, rate)
