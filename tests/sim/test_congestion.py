@@ -217,12 +217,13 @@ def test_bbr_fills_the_pipe_and_not_the_queue(sim):
 
 @pytest.mark.parametrize("rtt, loss, queue, share", [
     (0.01, 0.01, 1, 0.93), (0.01, 0.03, 1, 0.91), (0.05, 0.001, 1, 0.94), (0.05, 0.01, 1, 0.93), (0.05, 0.03, 1, 0.91),
-    (0.05, 0.01, 0.1, 0.91), (0.05, 0.03, 0.1, 0.90), (0.2, 0.01, 1, 0.88), (0.2, 0.03, 1, 0.65),
+    (0.05, 0.01, 0.1, 0.91), (0.05, 0.03, 0.1, 0.90), (0.2, 0.01, 1, 0.88), (0.2, 0.03, 1, 0.7),
 ])
 def test_bbr_does_not_mind_random_loss(sim, rtt, loss, queue, share):
     """What is lost without a queue is not lost for congestion: nearly all of the rate, at any round trip and with a short
     queue too, where CUBIC has a thirtieth."""
-    a, b, _ = path(sim, "bbr", rtt=rtt, queue=int(queue * RATE * rtt / 8), loss=loss)
+    buffers = {"send_buffer": 16 << 20, "receive_buffer": 16 << 20}
+    a, b, _ = path(sim, "bbr", rtt=rtt, queue=int(queue * RATE * rtt / 8), loss=loss, **buffers)
     flow = BulkFlow(sim, a, b)
     sim.run(14)
     assert flow.goodput(3, 14) > share * RATE * MSS / 1500
