@@ -251,7 +251,7 @@ def test_bbr_starts_up_through_random_loss(sim):
 
 def test_bbr_answers_marks_while_it_cruises(sim):
     """A mark outside of a probe lowers the short-term bounds as loss does: the standing queue of a marking bottleneck goes."""
-    a, b, link = path(sim, "bbr", ecn="on", rate=RATE, queue=DropTail(bytes=20 * BDP, mark=BDP // 20))
+    a, b, _ = path(sim, "bbr", ecn="on", rate=RATE, queue=DropTail(bytes=20 * BDP, mark=BDP // 20))
     flows = [BulkFlow(sim, a, b, start=0.5 * i) for i in range(2)]
     sim.run(12)
     rows = np.concatenate([later(flow, 6)["srtt"] for flow in flows])
