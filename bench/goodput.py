@@ -1,7 +1,7 @@
 """Goodput of iip and of the Linux kernel over the same bad paths, side by side.
 
-    sudo python bench/goodput.py                        # CUBIC and BBR, 17 minutes; results into bench/results
-    sudo python bench/goodput.py --full --pairs linux-linux,iip-linux,linux-iip    # every cell, two hours
+    sudo python bench/goodput.py                        # CUBIC and BBR, 18 minutes; results into bench/results
+    sudo python bench/goodput.py --full --pairs linux-linux,iip-linux,linux-iip    # every cell, 45 minutes
     python bench/goodput.py --quick --pairs sim         # some cells, seconds
     python bench/goodput.py --pairs sim --rtt 0.01,0.2  # only the simulator
 
