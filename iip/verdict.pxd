@@ -126,6 +126,8 @@ cpdef enum Verdict:
     tcp_fin_in
     tcp_rx_no_buffer
     tcp_ecn_ce                    # segments with a mark of congestion
+    tcp_ecn_mangled               # accurate ECN: the handshake or the first segment shows that the path changes the bits
+    tcp_ecn_bad_option            # counters of bytes of an impossible length, or going backwards
     tcp_coalesced                 # segments that were joined to the one before (GRO)
     # TCP output
     tcp_out_segments
