@@ -189,7 +189,7 @@ def _accecn(s: Scanner) -> tuple[int, tuple[int, ...]]:
     for kind, order in ACCECN_ORDERS.items():
         if tuple(names) == order[:len(names)]:
             return kind, tuple(values)
-    s.error("e1b N ceb N e0b N, or e0b N ceb N e1b N, and none to three of them")
+    return s.error("e1b N ceb N e0b N, or e0b N ceb N e1b N, and none to three of them")
 
 
 def _hex(s: Scanner, text: str) -> bytes:
