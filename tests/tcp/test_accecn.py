@@ -67,7 +67,8 @@ def info(peer):
 # -- negotiation (§3.1) ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("setting", ["accurate", "accurate-on", "accurate-passive"])
-@pytest.mark.parametrize("flags, answer", [(0, 0), (CWR | ECE, ECE), (ASK, ace(2)), (AE, ace(2)), (AE | ECE, ace(2)), (ECE, ace(2))])
+@pytest.mark.parametrize("flags, answer", [
+    (0, 0), (CWR | ECE, ECE), (ASK, ace(2)), (AE, ace(2)), (AE | ECE, ace(2)), (ECE, ace(2))])
 def test_server(make, setting, flags, answer):
     """Table 2; and what is reserved today means accurate ECN (§3.1.3)."""
     wire = make(ecn=setting)
@@ -89,7 +90,7 @@ def test_server_without(make, setting, answer):
 
 @pytest.mark.parametrize("setting, flags", [("accurate", ASK), ("accurate-on", CWR | ECE), ("accurate-passive", 0)])
 def test_client_asks(make, setting, flags):
-    wire, peer = calling(make, ecn=setting)
+    _wire, peer = calling(make, ecn=setting)
     syn = peer.expect(SYN | flags, ack=0)
     assert ecn_of(syn) == 0
     assert syn.options.accecn is None
@@ -98,7 +99,7 @@ def test_client_asks(make, setting, flags):
 @pytest.mark.parametrize("answer, mode", [(0, 0), (1, 1), (2, 2), (5, 1), (7, 0)])
 def test_client(make, answer, mode):
     """Table 2: accurate, classic or none, by what the server says."""
-    wire, peer = calling(make)
+    _wire, peer = calling(make)
     peer.expect(SYN | ASK, ack=0)
     peer.send(SYN | ACK | ace(answer), options=opt_mss(MSS))
     assert ace_of(peer.expect(ACK | (ace(2) if mode == 2 else 0))) == (2 if mode == 2 else 0)
@@ -171,7 +172,7 @@ def test_a_pure_ack_goes_before_data(make):
 def test_syn_is_lost(make):
     """The first repetition asks again, later ones do not; an answer that agrees to the first is good, but we do not send
     ECN-capable packets (§3.1.5)."""
-    wire, peer = calling(make)
+    _wire, peer = calling(make)
     first = peer.expect(SYN | ASK, ack=0)
     peer.expect(SYN | ASK, ack=0, seq=first.seq, after=1.0)
     peer.expect(SYN, ack=0, seq=first.seq, after=2.0)
@@ -182,7 +183,7 @@ def test_syn_is_lost(make):
 
 
 def test_syn_without_flags_is_no_classic_ecn(make):
-    wire, peer = calling(make)
+    _wire, peer = calling(make)
     first = peer.expect(SYN | ASK, ack=0)
     peer.expect(SYN | ASK, ack=0, seq=first.seq, after=1.0)
     peer.expect(SYN, ack=0, seq=first.seq, after=2.0)
@@ -207,7 +208,7 @@ def test_syn_ack_is_lost(make):
 
 def test_syn_again_without_flags(make):
     """The peer gave up asking: it gets an answer without."""
-    wire, peer = asked(make)
+    _wire, peer = asked(make)
     first = peer.expect(SYN | ACK | ace(2))
     peer.send(SYN, seq=peer.nxt - 1, options=opt_mss(MSS))
     peer.expect(SYN | ACK, seq=first.seq)
@@ -293,7 +294,7 @@ def test_marks_of_what_is_not_acceptable_do_not_count(make):
 # -- the option: when it leaves --------------------------------------------------------------------------------------
 
 def test_only_to_who_sends_it(make):
-    wire, peer = connected(make, option=False)
+    _wire, peer = connected(make, option=False)
     peer.send(ACK | ace(5), data=b"x")
     assert peer.expect(ACK | ace(5)).options.accecn is None
     peer.send(ACK | ace(5), data=b"x", options=FIRST)
@@ -309,7 +310,7 @@ def test_switched_off(make):
 
 
 def test_full_segments_have_room_for_it(make):
-    wire, peer = connected(make)
+    _wire, peer = connected(make)
     assert peer.conn.mss == 1000
     peer.write(b"d" * 2000)
     for _ in range(2):
@@ -396,7 +397,7 @@ def test_no_change_no_reduction(make):
 
 
 def test_retransmissions_are_capable(make):
-    wire, peer, start = sending(make, 10)
+    wire, _peer, start = sending(make, 10)
     wire.advance_to_output()
     while wire.sent[0].seq != start:
         wire.sent.popleft()
@@ -458,7 +459,7 @@ def test_an_old_ack_says_nothing(make):
 @pytest.mark.parametrize("later", [0, 1])
 def test_a_newer_timestamp_says_something(make, later):
     """Without data in flight, only a timestamp tells which of two ACKs is newer."""
-    wire, peer = connected(make, opt_timestamps(1, 0))
+    _wire, peer = connected(make, opt_timestamps(1, 0))
     peer.send(ACK | ace(5))
     peer.send(ACK | ace(6), tsval=peer.ts_now() + later)
     assert info(peer).delivered_ce == later
@@ -477,7 +478,7 @@ def test_dctcp_takes_the_bytes(make):
 
 
 def test_cookies_agree_on_classic_ecn(make):
-    wire, peer = asked(make, opt_timestamps(1, 0), syn_cookies="always")
+    _wire, peer = asked(make, opt_timestamps(1, 0), syn_cookies="always")
     peer.ts = True
     peer.expect(SYN | ACK | ECE)
     peer.send(ACK)
