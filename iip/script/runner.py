@@ -69,7 +69,7 @@ class Runner:
         settings.fastopen(script)
         self._stack = self._make_stack(seed)
         self.flows = Flows(settings.ts_tick, settings.tolerance)
-        self._stack.observer = self.flows.sent
+        self._stack.observer = self._left
         self.options = SocketOptions(self)
         self.calls = Calls(self)
         self.injector = Injector(self)
@@ -187,6 +187,15 @@ class Runner:
     def waiting_for(self, event: CallEvent) -> bool:
         """Whether this is another attempt at a call that blocks."""
         return self.pending is not None and self.pending.call is event
+
+    def _left(self, p: Live) -> None:
+        """A packet left: what it tells of its connection, and when bytes left whose time somebody wants to know."""
+        self.flows.sent(p)
+        for s in self.sockets:
+            if p.data and p.protocol == TCP and isinstance(s, TcpSocket) and s.error_queue.stamps and s.remote == (
+                    p.destination, p.dport) and s.local and s.local[1] == p.sport:
+                iss = self.flows.of(p).iss or 0
+                s.error_queue.left(((p.seq - iss - 1) & 0xFFFFFFFF) + len(p.data), p.at)
 
     # -- playing -------------------------------------------------------------------------------------------
 

@@ -1,5 +1,4 @@
 """Accurate ECN: see accecn.pxd."""
-from libc.stdint cimport int32_t
 from libc.string cimport memset
 from iip.memory.pool cimport NIL, REC_SACKED, Packet, pkt
 from iip.tcp.tcb cimport *

@@ -73,8 +73,8 @@ cdef dict _ecn(Tcp* s, Tcb* t):
         "ecn_mode": (3 if t.state == SYN_SENT and t.ecn & ECN_ASKED else 2 if t.ecn & ECN_ACCURATE
                      else 1 if t.ecn & ECN_OK else 0),
         "accecn_opt_seen": 0 if a.option == 0 else 1 if a.option == OPTION_MANGLED else 2,
-        "accecn_fail_mode": (FAIL_ACE_RECV if t.ecn & ECN_DEAF and t.ecn & ECN_ACCURATE else 0)
-                            | (FAIL_OPT_RECV if a.option == OPTION_MANGLED else 0),
+        "accecn_fail_mode": ((FAIL_ACE_RECV if t.ecn & ECN_DEAF and t.ecn & ECN_ACCURATE else 0)
+                             | (FAIL_OPT_RECV if a.option == OPTION_MANGLED else 0)),
     }
 
 
