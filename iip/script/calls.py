@@ -336,7 +336,8 @@ class Calls:
         for want, got in zip(expected, actual, strict=False):
             data = want.get("cmsg_data", 2, default=ANY)
             if isinstance(data, Struct) and isinstance(got["cmsg_data"], dict) and "scm_sec" in got["cmsg_data"]:
-                told, came = (int(v.get("scm_sec") * 1_000_000 + v.get("scm_nsec") // 1000) for v in (data, got["cmsg_data"]))
+                told = data.get("scm_sec", 0, default=0) * 1_000_000 + data.get("scm_nsec", 1, default=0) // 1000
+                came = got["cmsg_data"]["scm_sec"] * 1_000_000 + got["cmsg_data"]["scm_nsec"] // 1000
                 if abs(told - came) <= self.runner.settings.tolerance:
                     got["cmsg_data"] = ANY
         self.compare("the control messages", expected, actual)
