@@ -92,6 +92,7 @@ cpdef enum Verdict:
     tcp_bad_header
     tcp_bad_checksum
     tcp_bad_options
+    tcp_signed                    # with a signature (RFC 2385) that nobody here can check
     tcp_bad_address               # multicast or broadcast, or a connection with ourselves (land)
     tcp_no_connection             # answered with RST
     tcp_not_accepted              # the application said no: answered with RST

@@ -50,6 +50,7 @@ cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """Header and options, bounds and checksum. Afterwards the packet's data is the payload."""
     cdef Packet* k = pkt(s.pool, rx.pkt)
     cdef const uint8_t* p
+    cdef int found
     if unlikely(rx.l4_len < TCP_HEADER):
         return tcp_bad_header
     if unlikely(k.len < rx.l4_off + TCP_HEADER or k.len < rx.l4_off + (pkt_data(k)[rx.l4_off + 12] >> 4) * 4):
@@ -65,8 +66,10 @@ cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     seg.ecn = rx.tos & ECN_FIELD
     if likely(seg.header == 32 and tcp_timestamps_only(p, seg)):
         pass
-    elif seg.header > TCP_HEADER and tcp_parse_options(p, seg) < 0:
-        return tcp_bad_options
+    elif seg.header > TCP_HEADER:
+        found = tcp_parse_options(p, seg)
+        if unlikely(found < 0):
+            return tcp_signed if found == SIGNED else tcp_bad_options
     if unlikely(rx.multicast or seg.sport == 0 or seg.dport == 0):
         return tcp_bad_address
     if unlikely(seg.sport == seg.dport and addr_eq(&rx.src, &rx.dst)):

@@ -28,6 +28,7 @@ cdef enum:
     TCPOPT_SACK_OK = 4
     TCPOPT_SACK = 5
     TCPOPT_TIMESTAMP = 8
+    TCPOPT_MD5 = 19               # RFC 2385
     TCPOPT_FASTOPEN = 34          # RFC 7413
     TCPOPT_ACCECN0 = 172          # RFC 9768 §3.2.3: bytes of ECT(0), CE, ECT(1),
     TCPOPT_ACCECN1 = 174          # or ECT(1), CE, ECT(0)
@@ -52,6 +53,8 @@ cdef enum:
     FASTOPEN_MAGIC = 0xF989       # of the experimental form (RFC 7413 §7)
     FASTOPEN_MIN = 4              # bytes of a cookie, an even number (RFC 7413 §4.1.1)
     FASTOPEN_MAX = 16
+    BAD_OPTION = -1               # its length contradicts its kind
+    SIGNED = -2                   # it has a signature that nobody here can check
     ACE_SHIFT = 6                 # of the counter within the flags
     ACE_MASK = 7
 
@@ -131,7 +134,7 @@ cdef inline void _fastopen(const uint8_t* p, int n, uint8_t form, Segment* seg) 
 
 
 cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noexcept nogil:
-    """One option of `size` bytes at `p`. 0, or -1 when its length contradicts its kind."""
+    """One option of `size` bytes at `p`. 0, BAD_OPTION or SIGNED."""
     if kind == TCPOPT_MSS:
         if size != 4:
             return -1
@@ -159,14 +162,16 @@ cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noex
         seg.opts |= OPT_ACCECN
     elif kind == TCPOPT_FASTOPEN:
         _fastopen(p + 2, size - 2, OPT_FASTOPEN, seg)
+    elif kind == TCPOPT_MD5:
+        return SIGNED
     elif kind == TCPOPT_EXPERIMENT and size >= 4 and load16(p + 2) == FASTOPEN_MAGIC:
         _fastopen(p + 4, size - 4, OPT_FASTOPEN_EXP, seg)
     return 0
 
 
 cdef inline int tcp_parse_options(const uint8_t* p, Segment* seg) noexcept nogil:
-    """All options (RFC 9293 §3.2: unknown ones are skipped by their length). 0, or -1 when a length is wrong."""
-    cdef int i = TCP_HEADER, end = seg.header, kind, size
+    """All options (RFC 9293 §3.2: unknown ones are skipped by their length). 0, BAD_OPTION or SIGNED."""
+    cdef int i = TCP_HEADER, end = seg.header, kind, size, found
     while i < end:
         kind = p[i]
         if kind == TCPOPT_EOL:
@@ -179,8 +184,9 @@ cdef inline int tcp_parse_options(const uint8_t* p, Segment* seg) noexcept nogil
         size = p[i + 1]
         if size < 2 or i + size > end:
             return -1
-        if _option(p + i, kind, size, seg) < 0:
-            return -1
+        found = _option(p + i, kind, size, seg)
+        if found < 0:
+            return found
         i += size
     return 0
 
