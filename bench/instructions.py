@@ -10,6 +10,7 @@ difference is the cost of one, start-up excluded. Both engines together, memory 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -74,11 +75,12 @@ def child(name, times):
 
 def count(name, times, module="bench.instructions"):
     """(operations, instructions, the same by function) of a case of a module, run `times` as long."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}     # start-up, too, is then the same every time
     with tempfile.NamedTemporaryFile(suffix=".callgrind") as out:
         done = subprocess.run(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", sys.executable, "-m", module,
              "--child", name, str(times)], capture_output=True, text=True, check=True,
-            cwd=Path(__file__).parent.parent)
+            cwd=Path(__file__).parent.parent, env=environment)
         listing = subprocess.run(["callgrind_annotate", "--threshold=100", out.name], capture_output=True, text=True,
                                  check=True).stdout
     functions = Counter()
@@ -98,6 +100,7 @@ def main():
         return
     if wrong := [name for name in options.cases if name not in CASES]:
         parser.error(f"no such case: {', '.join(wrong)}; there are {', '.join(CASES)}")
+    count("pingpong-1", 0)        # so that all modules are compiled to bytecode before anything counts
     for name in options.cases or CASES:
         (n1, i1, f1), (n2, i2, f2) = count(name, 1), count(name, 2)
         print(f"{name:32} {(i2 - i1) / (n2 - n1):9.1f} instructions per operation ({n2 - n1} operations)", flush=True)
