@@ -25,6 +25,7 @@ cdef class Tunnel(Driver):
     cdef PacketQueue incoming
     cdef PacketQueue outgoing
     cdef object wake
+    cdef object ready
     cdef bint closed
     cdef readonly uint64_t fed          # packets taken from the program
     cdef readonly uint64_t refused      # packets not taken: queue or pool full, empty, too long
@@ -47,6 +48,10 @@ cdef class Tunnel(Driver):
             queue_clear(&self.incoming, &self.pool.c)
             queue_clear(&self.outgoing, &self.pool.c)
 
+    def notify(self, callback):
+        self.ready = callback
+        return True
+
     # -- the program's side -----------------------------------------------------------------------------
     def feed(self, packet):
         """Hand a received packet (bytes-like, copied) to the engine, which sees it in its next run. False, and
@@ -62,6 +67,8 @@ cdef class Tunnel(Driver):
             return False
         queue_push(&self.incoming, i)
         self.fed += 1
+        if self.ready is not None:
+            self.ready()
         return True
 
     def feed_many(self, packets):
