@@ -52,11 +52,10 @@ class Datagrams:
                 endpoint.failed(os_error(errno.ECONNREFUSED if refused else errno.EHOSTUNREACH))
                 return
 
-    def retry(self) -> None:
-        """After a pass of the engine: queues that were full may have room."""
+    def retry(self) -> bool:
+        """After a pass of the engine: queues that were full may have room. True when something was sent."""
         blocked, self.blocked = self.blocked, []
-        for endpoint in blocked:
-            endpoint.flush()
+        return any([endpoint.flush() for endpoint in blocked])
 
 
 class DatagramTransport(asyncio.DatagramTransport):
@@ -171,7 +170,9 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._stack.soon(self.failed, os_error(errno.ENETUNREACH, str(to[0])))
             return True
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
+        """Send what waits; False when nothing could be."""
+        before = len(self._waiting)
         while self._waiting:
             if not self._send(*self._waiting[0]):
                 self._stack.datagrams.blocked.append(self)
@@ -182,6 +183,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._protocol.resume_writing()
         if self._closing and not self._waiting:
             self.lose(None)
+        return len(self._waiting) < before
 
     def get_write_buffer_size(self) -> int:
         return self._size

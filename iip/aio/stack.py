@@ -72,6 +72,8 @@ class Stack:
         self._inside = False                        # runs
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        # other loops than asyncio's own round to milliseconds, and a timer that is early has to be set again
+        self._slack = 0.0 if isinstance(self.loop, asyncio.BaseEventLoop) else 0.0005
         self._runner = runner_of(self.loop)
         self._closed = False
         self._watch()
@@ -108,8 +110,8 @@ class Stack:
             return
         finally:
             self.awake = self._inside = False
-        if self.datagrams.blocked:
-            self.datagrams.retry()
+        if self.datagrams.blocked and self.datagrams.retry():
+            self.wake()
         if deadline is None:
             return
         if deadline <= now:
@@ -121,7 +123,7 @@ class Stack:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self.loop.call_later((deadline - now) / 1e9, self._due)
+        self._timer = self.loop.call_later((deadline - now) / 1e9 + self._slack, self._due)
 
     def _due(self) -> None:
         self._timer = None        # if the deadline has moved meanwhile, the pass finds nothing to do
