@@ -55,7 +55,8 @@ class Datagrams:
     def retry(self) -> bool:
         """After a pass of the engine: queues that were full may have room. True when something was sent."""
         blocked, self.blocked = self.blocked, []
-        return any([endpoint.flush() for endpoint in blocked])
+        sent = [endpoint.flush() for endpoint in blocked]
+        return any(sent)
 
 
 class DatagramTransport(asyncio.DatagramTransport):

@@ -203,11 +203,15 @@ class Stack:
         if error is None:
             self.engine.abort_all()
             with contextlib.suppress(Exception):
-                self.engine.run(time.monotonic_ns())      # the RSTs leave
+                self._last_pass()
         self._closed = True
         self._unwatch()
         self.engine.close()
         self.driver.close()
+
+    def _last_pass(self) -> None:
+        """The RSTs leave."""
+        self.engine.run(time.monotonic_ns())
 
     def _unwatch(self) -> None:
         if self._timer is not None:

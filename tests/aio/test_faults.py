@@ -3,13 +3,11 @@ import asyncio
 import contextlib
 import gc
 import random
-import warnings
 
 import pytest
 
-from iip import DriverError
 from iip.aio import Stack
-from iip.drivers import MemoryLink, PythonDriver
+from iip.drivers import PythonDriver
 from tests.aio.conftest import Net, echo
 from tests.aio.test_transports import Recorder
 

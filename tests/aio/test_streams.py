@@ -189,7 +189,7 @@ def test_happy_eyeballs_take_the_address_that_answers(run, tmp_path):
             port = await net.serve(echo)
             infos = await client.getaddrinfo("both", port)
             assert [info[4][0] for info in infos] == ["fd00::99", "fd00::99", "10.0.0.2", "10.0.0.2"]
-            reader, writer = await client.open_connection("both", port, happy_eyeballs_delay=0.02)
+            _reader, writer = await client.open_connection("both", port, happy_eyeballs_delay=0.02)
             assert writer.get_extra_info("peername") == ("10.0.0.2", port)
             writer.close()
             await writer.wait_closed()

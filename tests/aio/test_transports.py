@@ -292,8 +292,8 @@ def test_a_reset_does_not_wait_for_a_reader_that_has_paused(run):
     run(main())
 
 
-@pytest.mark.parametrize("where", ["connection_made", "data_received", "eof_received", "get_buffer", "buffer_updated", "connection_lost",
-                                   "pause_writing"])
+@pytest.mark.parametrize("where", ["connection_made", "data_received", "eof_received", "get_buffer", "buffer_updated",
+                                   "connection_lost", "pause_writing"])
 def test_a_protocol_that_raises(run, where):
     """The loop's exception handler hears of it, the connection ends, others go on."""
     async def main():
