@@ -105,7 +105,8 @@ class BuildExt(build_ext):
 
     def flags_stamp(self):
         """A file that is touched when the flags change, so that the objects built with others are renewed."""
-        flags = repr((compile_flags(), link_flags(), [os.environ.get(v) for v in ("CC", "CFLAGS", "LDFLAGS")]))
+        meaningful = [flag for flag in compile_flags() if flag != "-Werror"]
+        flags = repr((meaningful, link_flags(), [os.environ.get(v) for v in ("CC", "CFLAGS", "LDFLAGS")]))
         stamp = Path(f"{self.build_lib}.flags")
         stamp.parent.mkdir(parents=True, exist_ok=True)
         if not stamp.exists() or stamp.read_text() != flags:

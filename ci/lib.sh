@@ -42,6 +42,9 @@ use_python() {
     PATH=$(dirname "$PY"):$PATH
 }
 
+# What the compiler warns about is an error from here on.
+strict() { export IIP_CFLAGS="-Werror ${IIP_CFLAGS:-}"; }
+
 # make_venv DIR: an empty virtual environment, without the caller's packages
 make_venv() {
     local base
