@@ -17,7 +17,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def joined(**settings):
     """Two tunnels whose packets cross directly."""
-    here = Tunnel(addresses=["fd00::1/64"], output=lambda packets: there.feed_many(packets), **settings)
+    def over(packets):
+        there.feed_many(packets)
+
+    here = Tunnel(addresses=["fd00::1/64"], output=over, **settings)
     there = Tunnel(addresses=["fd00::2/64"], output=here.feed_many, **settings)
     return here, there
 
