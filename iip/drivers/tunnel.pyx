@@ -67,13 +67,21 @@ cdef class Tunnel(Driver):
     def feed(self, packet):
         """Hand a received packet (bytes-like, copied) to the engine, which sees it in its next run. False, and
         counted in `refused`, if queue or pool are full or no packet has that length."""
-        return self._feed(packet)
+        if not self._feed(packet):
+            return False
+        if self.ready is not None:
+            self.ready()
+        return True
 
     def feed_many(self, packets):
         """`feed` each; how many were taken."""
         cdef Py_ssize_t n = 0
-        for packet in packets:
-            n += self._feed(packet)
+        try:
+            for packet in packets:
+                n += self._feed(packet)
+        finally:
+            if n and self.ready is not None:
+                self.ready()
         return n
 
     cdef bint _feed(self, object packet) except -1:
@@ -89,8 +97,6 @@ cdef class Tunnel(Driver):
             return False
         queue_push(&self.incoming, i)
         self.fed += 1
-        if self.ready is not None:
-            self.ready()
         return True
 
     def drain(self, limit=None):
