@@ -28,7 +28,8 @@ class Tunnel(Stack):
         self._batch = max(16, _BATCH // mtu)
         self._rest: list[bytes] = []          # what was to go out when the tunnel was closed
         self._wanted: asyncio.Future[None] | None = None
-        super().__init__(self.tunnel, mtu=mtu, **settings)
+        # a packet costs more in the engine than its share of a larger one
+        super().__init__(self.tunnel, mtu=mtu, **{"gso": True, "gro": True, **settings})
 
     # -- in ------------------------------------------------------------------------------------------------
     def feed(self, packet: Buffer) -> bool:

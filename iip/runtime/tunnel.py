@@ -31,7 +31,7 @@ class Tunnel:
                  capacity: int = 1024, pool: PacketPool | None = None, seed: int | None = None,
                  clock: Callable[[], int] = time.monotonic_ns, **settings: Any) -> None:
         self.driver = Driver(mtu, capacity=capacity, scatter_gather=True)
-        self.engine = Engine(Config(mtu=mtu, **settings), handler, self.driver, pool, seed)
+        self.engine = Engine(Config(mtu=mtu, **{"gso": True, "gro": True, **settings}), handler, self.driver, pool, seed)
         self._output, self._clock = output, clock
 
     def feed(self, packet: Buffer) -> bool:
