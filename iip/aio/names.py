@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,9 +19,12 @@ ANY_PORT = -1                     # of servers and datagram endpoints: every por
 
 def sockname(address: Address, port: int) -> SockName:
     """(host, port), or with IPv6 (host, port, 0, 0)."""
-    return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+    if address.version == 4:
+        return socket.inet_ntop(socket.AF_INET, address.packed), port
+    return socket.inet_ntop(socket.AF_INET6, address.packed), port, 0, 0
 
 
+@functools.lru_cache(1024)
 def literal(host: str) -> Address | None:
     """The address that a text is, or None. A zone (fe80::1%eth0) does not matter: there is one interface."""
     try:

@@ -62,6 +62,8 @@ class Resolver:
 
     def _ordered(self, addresses: list[Address]) -> list[Address]:
         """RFC 6724 as far as it matters here: first what we have an address for, and IPv6 before IPv4."""
+        if len(addresses) == 1:
+            return addresses
         ours = {interface.version for interface in self._stack.engine.config.interfaces}
         return sorted(dict.fromkeys(addresses), key=lambda a: (a.version not in ours, -a.version))
 
