@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import selectors
 import signal
 import socket
 import struct
@@ -45,71 +46,79 @@ def kernel_algorithms() -> list[str]:
         return []
 
 
-def engine_settings(buffer: int, algorithm: str) -> dict[str, object]:
+def engine_settings(buffer: int, algorithm: str, flows: int = 1) -> dict[str, object]:
     """Settings of an engine whose memory is not what limits."""
-    packets = max(4096, 4 * buffer // 1448)
+    packets = max(4096, 4 * flows * buffer // 1448)
     return {"send_buffer": buffer, "receive_buffer": buffer, "pool_packets": packets, "max_connections": 64,
             "out_of_order": min(1 << 16, packets), "congestion": iip_name(algorithm)}
 
 
 class Meter:
-    """Bytes that came between two times after the first one."""
+    """Bytes that came on each connection between two times after the first one."""
 
     def __init__(self, seconds, warm_up):
         self.seconds, self.warm_up = seconds, warm_up
         self.begin = self.first = None
         self.total = 0
 
-    def over(self, now, total):
-        """Note that `total` bytes have come; whether it is time to end."""
+    def over(self, now, totals):
+        """Note that so many bytes have come; whether it is time to end."""
         if self.begin is None:
             self.begin = now
         if self.first is None and now >= self.begin + self.warm_up:
-            self.first = (now, total)
-        self.last = (now, total)
+            self.first = (now, list(totals))
+        self.last = (now, list(totals))
         return now >= self.begin + self.seconds
 
     def result(self):
-        (t0, n0), (t1, n1) = self.first, self.last
-        return {"mbit_per_s": (n1 - n0) * 8 / (t1 - t0) / 1e6, "bytes": n1}
+        (t0, before), (t1, after) = self.first, self.last
+        each = [(n1 - n0) * 8 / (t1 - t0) / 1e6 for n0, n1 in zip(before, after, strict=True)]
+        return {"mbit_per_s": sum(each), "each": each, "bytes": sum(after)}
 
 
 # -- the kernel ------------------------------------------------------------------------------------------------
 
 def linux_send(options, stop):
-    with socket.create_connection((options.remote, PORT), timeout=CONNECT, source_address=(options.local, 0)) as sock:
+    selector = selectors.DefaultSelector()
+    socks = []
+    for _ in range(options.flows):
+        sock = socket.create_connection((options.remote, PORT), timeout=CONNECT, source_address=(options.local, 0))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, options.algorithm.encode())
-        sock.settimeout(0.2)
-        while not stop:
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_WRITE)
+        socks.append(sock)
+    while not stop and selector.get_map():
+        for key, _ in selector.select(0.2):
             try:
-                sock.send(BLOCK)
-            except TimeoutError:
+                key.fileobj.send(BLOCK)
+            except BlockingIOError:
                 continue
             except OSError:
-                break
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-    return {"retransmits": struct.unpack_from("I", info, TCP_INFO_TOTAL_RETRANS)[0]}
+                selector.unregister(key.fileobj)
+    infos = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192) for sock in socks]
+    return {"retransmits": sum(struct.unpack_from("I", info, TCP_INFO_TOTAL_RETRANS)[0] for info in infos)}
 
 
 def linux_receive(options, stop):
     meter = Meter(options.seconds, options.warm_up)
     into = bytearray(1 << 18)
-    with socket.create_server((options.local, PORT)) as server:
+    selector = selectors.DefaultSelector()
+    totals, senders = [0] * options.flows, []
+    with socket.create_server((options.local, PORT), backlog=options.flows) as server:
         server.settimeout(CONNECT + 10)
         print("ready", flush=True)
-        sock, _ = server.accept()
-        with sock:
-            sock.settimeout(0.05)
-            total = 0
-            while not meter.over(time.monotonic(), total):
-                try:
-                    n = sock.recv_into(into)
-                except TimeoutError:
-                    continue
+        for i in range(options.flows):
+            sock, (address, _) = server.accept()
+            sock.setblocking(False)
+            senders.append(address)
+            selector.register(sock, selectors.EVENT_READ, i)
+        while not meter.over(time.monotonic(), totals):
+            for key, _ in selector.select(0.05):
+                n = key.fileobj.recv_into(into)
                 if n == 0:
                     raise SystemExit("the sender closed too early")
-                total += n
-    return meter.result()
+                totals[key.data] += n
+    return {**meter.result(), "senders": senders}
 
 
 # -- iip -------------------------------------------------------------------------------------------------------
@@ -120,7 +129,7 @@ def make_engine(options, handler):
 
     device = Tap(DEVICE, create=False)
     config = iip.Config(addresses=[f"{options.local}/24"], address_check=False, link_local=False,
-                        **engine_settings(options.buffer, options.algorithm))
+                        **engine_settings(options.buffer, options.algorithm, options.flows))
     return iip.Engine(config, handler, device, seed=1 if options.role == "send" else 2)
 
 
@@ -131,7 +140,8 @@ def iip_send(options, stop):
     source = BulkSource(BLOCK)
     engine = make_engine(options, source)
     source.lend(engine)
-    engine.tcp_connect(options.remote, PORT)
+    for _ in range(options.flows):
+        engine.tcp_connect(options.remote, PORT)
     run(engine, duration=options.seconds + CONNECT, stop=lambda: bool(stop))
     result = {"retransmits": engine.stats()["tcp_retransmits"],
               "counters": {name: n for name, n in engine.stats().items() if n}}
@@ -151,7 +161,7 @@ def iip_receive(options, stop):
     engine.tcp_listen(PORT)
     print("ready", flush=True)
     run(engine, duration=CONNECT + options.seconds + 10,
-        stop=lambda: bool(stop) or (sink.received and meter.over(time.monotonic(), sink.received)))
+        stop=lambda: bool(stop) or (sink.received and meter.over(time.monotonic(), [sink.received])))
     if not sink.received:
         raise SystemExit("nobody connected")
     result = meter.result()
@@ -168,6 +178,7 @@ def main() -> None:
     parser.add_argument("--local", required=True)
     parser.add_argument("--remote", required=True)
     parser.add_argument("--buffer", type=int, required=True)
+    parser.add_argument("--flows", type=int, default=1)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--warm-up", type=float, required=True)
     options = parser.parse_args()

@@ -125,11 +125,13 @@ cdef class Connection:
 
     def _send_reference(self, data):
         cdef Tcb* t = self.tcb()
+        cdef uint64_t pinned = self.engine.pool.c.pinned, most = self.engine.tcp.conf.max_pinned
+        cdef Py_ssize_t room
         cdef int64_t taken
         cdef uint32_t owner
         if t.flags & TF_FIN_WANTED:
             raise BrokenPipeError("send after shutdown or close")
-        room = min(user_send_room(self.engine.tcp, t), self.engine.tcp.conf.max_pinned - self.engine.pool.c.pinned)
+        room = min(<uint64_t>user_send_room(self.engine.tcp, t), most - min(pinned, most))
         if room == 0:
             return 0
         data = memoryview(data).cast("B")

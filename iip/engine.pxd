@@ -73,6 +73,8 @@ cdef class Engine:
     cdef bint closed
     cdef bint running                      # inside `run`, so perhaps in a callback
     cdef public object error               # first exception of a Python callback in this run
+    cdef uint64_t at_conn                  # whose callbacks run, or 0
+    cdef Tcb* at_tcb
     cdef uint32_t current                  # packet whose payload is being delivered, or NIL
     # -- the calls of a native application; nogil, from callbacks or between runs
     cdef int64_t run_c(self, int64_t now) noexcept nogil

@@ -203,6 +203,7 @@ cdef class Engine:
                 self.tcp.ready_tail = NIL
             t.flags &= ~<uint32_t>TF_READY
             _deliver(self, t)
+        self.at_conn = 0
         if unlikely(self.net.n_events != 0):
             _deliver_net_events(self)
 
@@ -210,10 +211,7 @@ cdef class Engine:
 
     cdef Tcb* lookup(self, uint64_t conn) noexcept nogil:
         """The connection of a handle, NULL if it is gone (or over, as far as the application is concerned)."""
-        cdef Tcb* t = <Tcb*>slab_lookup(self.slab, conn)
-        if unlikely(t == NULL) or not t.flags & TF_USED:
-            return NULL
-        return t
+        return _find(self, conn)
 
     cdef uint64_t handle(self, Tcb* t) noexcept nogil:
         return slab_handle(self.slab, t.id)
@@ -221,61 +219,61 @@ cdef class Engine:
     cdef int64_t send(self, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         """Queue a copy of `data`. The bytes taken (fewer when the send buffer or the pool is full), -1 when the
         connection is gone or was shut down."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return -1 if t == NULL else user_send(self.tcp, t, data, n)
 
     cdef int64_t send_packet(self, uint64_t conn, uint32_t owner, uint32_t offset, uint32_t n) noexcept nogil:
         """Queue `n` bytes from `offset` of packet `owner` by reference; like `send`."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return -1 if t == NULL else user_send_packet(self.tcp, t, owner, offset, n)
 
     cdef uint32_t send_room(self, uint64_t conn) noexcept nogil:
         """Bytes that `send` takes now."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return 0 if t == NULL else user_send_room(self.tcp, t)
 
     cdef void consume(self, uint64_t conn, uint32_t n) noexcept nogil:
         """The application is done with `n` received bytes: open the window by as much."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         if likely(t != NULL):
             user_consume(self.tcp, t, n)
 
     cdef void shutdown(self, uint64_t conn) noexcept nogil:
         """Send FIN after what is queued; receiving goes on."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         if t != NULL:
             user_shutdown(self.tcp, t)
 
     cdef void close_connection(self, uint64_t conn) noexcept nogil:
         """Send FIN after what is queued; receive no more. `tcp_closed` follows when the peer has agreed."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         if t != NULL:
             user_close(self.tcp, t)
 
     cdef void abort(self, uint64_t conn) noexcept nogil:
         """Send RST and drop everything. `tcp_closed` follows."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         if t != NULL:
             user_abort(self.tcp, t)
 
     cdef uint64_t* user(self, uint64_t conn) noexcept nogil:
         """A word of the connection for the application's own use, 0 at first; NULL if the connection is gone."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return NULL if t == NULL else &t.user
 
     cdef int set_option(self, uint64_t conn, int option, int64_t value) noexcept nogil:
         """Set an option (CO_*) of a connection. 0, or -1: it is gone, or the value is out of range."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return -1 if t == NULL else options_set(self.tcp, t, option, value)
 
     cdef int64_t option(self, uint64_t conn, int option) noexcept nogil:
         """The value of an option (CO_*); -2 if the connection is gone."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return -2 if t == NULL else options_get(self.tcp, t, option)
 
     cdef uint32_t unsent(self, uint64_t conn) noexcept nogil:
         """Bytes queued that were not sent yet."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         return 0 if t == NULL else t.unsent
 
     cdef uint64_t connect(self, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
@@ -286,13 +284,13 @@ cdef class Engine:
 
     cdef void fastopen(self, uint64_t conn) noexcept nogil:
         """Let what is queued before the next run go with the SYN (RFC 7413); the server may see it twice."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         if t != NULL:
             user_fastopen(self.tcp, t)
 
     cdef bint set_congestion(self, uint64_t conn, const char* name) noexcept nogil:
         """Another congestion control, by its name. False: there is none of that name, or the connection is gone."""
-        cdef Tcb* t = self.lookup(conn)
+        cdef Tcb* t = _find(self, conn)
         cdef const CongestionOps* ops = congestion_named(name)
         if t == NULL or ops == NULL:
             return False
@@ -330,6 +328,14 @@ cdef void _input_many(Engine self, int n) noexcept nogil:
     for i in range(n):
         look_ahead(self.tcp, &ahead, self.rx, n, i)
         _input_one(self, self.rx[i])
+
+
+cdef inline Tcb* _find(Engine self, uint64_t conn) noexcept nogil:
+    """The connection of a handle, NULL if it is gone. In a callback it is mostly the one that the callback is about."""
+    cdef Tcb* t = self.at_tcb if likely(conn == self.at_conn) else <Tcb*>slab_lookup(self.slab, conn)
+    if unlikely(t == NULL) or not t.flags & TF_USED:
+        return NULL
+    return t
 
 
 cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
@@ -416,6 +422,8 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
     output phase."""
     cdef uint32_t events = t.events, n
     cdef uint64_t conn = slab_handle(self.slab, t.id)
+    self.at_conn = conn
+    self.at_tcb = t
     t.events = 0
     if likely(not events & ~<uint32_t>(EV_PAYLOAD | EV_ACKED)):
         pass

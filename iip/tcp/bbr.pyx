@@ -30,7 +30,7 @@ cdef inline void _reset_full_bw(Bbr* b, uint64_t bw) noexcept nogil:
 
 
 cdef inline void _reset_congestion_signals(Bbr* b) noexcept nogil:
-    b.loss_in_round = False
+    b.loss_in_round = b.mark_in_round = False
     b.bw_latest = 0
     b.inflight_latest = 0
 
@@ -71,7 +71,7 @@ cdef void _raise_slope(Tcb* t, Bbr* b) noexcept nogil:
     """BBRRaiseInflightLongtermSlope: growth doubles every round."""
     cdef uint64_t growth = <uint64_t>t.mss << b.bw_probe_up_rounds
     b.bw_probe_up_rounds = min(b.bw_probe_up_rounds + 1, 30)
-    b.bw_probe_up_cnt = max(bounded(<uint64_t>t.cwnd * t.mss // growth), <uint32_t>1)
+    b.bw_probe_up_cnt = max(bounded(<uint64_t>t.cwnd * t.mss // growth), t.mss)
 
 
 cdef void _start_up(Tcp* s, Tcb* t, Bbr* b, uint64_t rate) noexcept nogil:
@@ -110,9 +110,41 @@ cdef void _advance_max_bw(Bbr* b) noexcept nogil:
     b.max_bw = b.max_bw_filter[0]
 
 
-cdef void _adapt_lower_bounds(Tcb* t, Bbr* b) noexcept nogil:
-    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room."""
+cdef inline bint _calm(Tcb* t, Bbr* b) noexcept nogil:
+    """What is lost now is not lost for our sending: no queue, and what is acknowledged left no faster than the bandwidth,
+    or before there was an estimate of it."""
+    return b.ack_phase <= ACKS_REFILLING and no_queue(t, b)
+
+
+cdef void _note_delivery(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
+    if not _calm(t, b):
+        return
+    b.path_delivered += ack.delivered
+    if b.path_delivered > PATH_MEMORY:
+        b.path_delivered >>= 1
+        b.path_lost >>= 1
+
+
+cdef inline bint _too_high(Tcb* t, Bbr* b, uint32_t lost, uint32_t flight) noexcept nogil:
+    """IsInflightTooHigh, with what the path loses anyway."""
+    if lost == 0:
+        return False
+    return lost > <uint64_t>flight * loss_thresh(t, b) // 1000 + loss_noise(t, b, flight)
+
+
+cdef inline bint _after_probe_rtt(Tcp* s, Bbr* b, AckInfo* ack) noexcept nogil:
+    """The pipe is not full again: what it delivers says nothing."""
+    return ack.app_limited and s.now - b.probe_rtt_min_stamp < 3 * b.min_rtt
+
+
+cdef void _adapt_lower_bounds(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
+    """§5.5.10.3: a round with loss, or marks, while we were not probing: others need room. Any loss in the draft; here
+    more than LossThresh, as in a probe (docs/congestion.md)."""
     if not b.loss_in_round or b.state in (STARTUP, PROBE_BW_REFILL, PROBE_BW_UP):
+        return
+    if not b.mark_in_round and not _too_high(t, b, ack.sample_lost, ack.sent_in_flight):
+        return
+    if _after_probe_rtt(s, b, ack):
         return
     if b.bw_shortterm == 0:
         b.bw_shortterm = b.max_bw
@@ -120,11 +152,6 @@ cdef void _adapt_lower_bounds(Tcb* t, Bbr* b) noexcept nogil:
         b.inflight_shortterm = t.cwnd
     b.bw_shortterm = max(b.bw_latest, b.bw_shortterm * BETA // 100)
     b.inflight_shortterm = max(b.inflight_latest, <uint32_t>(<uint64_t>b.inflight_shortterm * BETA // 100))
-
-
-cdef inline bint _too_high(uint32_t lost, uint32_t sent_in_flight) noexcept nogil:
-    """BBRIsInflightTooHigh."""
-    return <uint64_t>lost * 100 > <uint64_t>sent_in_flight * LOSS_THRESH
 
 
 cdef void _handle_too_high(Tcp* s, Tcb* t, Bbr* b, uint32_t inflight, bint app_limited) noexcept nogil:
@@ -145,17 +172,19 @@ cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """BBRHandleLostPacket: how much was in flight when the loss rate went over the threshold?"""
     cdef Bbr* b = bbr_state(s, t)
     cdef uint32_t size = rec_space(k), lost
-    cdef int64_t before, prefix
+    cdef int64_t before, prefix, thresh = loss_thresh(t, b)
     _note_loss(t, b)
+    if _calm(t, b):
+        b.path_lost += size
     if b.loss_events < 255:
         b.loss_events += 1
     if not b.bw_probe_samples or k.delivered_at == 0:
         return
     lost = t.lost_total - k.lost
-    if not _too_high(lost, k.in_flight):
+    if not _too_high(t, b, lost, k.in_flight):
         return
     before = <int64_t>k.in_flight - size
-    prefix = (LOSS_THRESH * before - 100 * (<int64_t>lost - size)) // (100 - LOSS_THRESH)
+    prefix = (thresh * before + 1000 * (<int64_t>loss_noise(t, b, k.in_flight) + size - lost)) // (1000 - thresh)
     _handle_too_high(s, t, b, <uint32_t>max(before + max(prefix, <int64_t>0), <int64_t>0),
                      k.flags & REC_APP_LIMITED != 0)
 
@@ -182,7 +211,7 @@ cdef void _adapt_long_term(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
         b.ack_phase = ACKS_INIT
         if in_probe_bw(b) and not ack.app_limited:
             _advance_max_bw(b)
-    if _too_high(ack.sample_lost, ack.sent_in_flight) or b.inflight_longterm == INFINITE:
+    if _too_high(t, b, ack.sample_lost, ack.sent_in_flight) or b.inflight_longterm == INFINITE:
         return
     b.inflight_longterm = max(b.inflight_longterm, ack.sent_in_flight)
     if b.state == PROBE_BW_UP:
@@ -220,9 +249,9 @@ cdef void _check_full_bw(Bbr* b, AckInfo* ack, uint64_t rate) noexcept nogil:
 
 
 cdef void _check_startup_loss(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
-    """A round of recovery with many losses and a high rate of them: the pipe is full."""
-    if b.state == STARTUP and b.loss_round_start and not b.full_bw_reached and t.flags & TF_RECOVERY and (
-            b.loss_events >= STARTUP_FULL_LOSS_COUNT and _too_high(ack.sample_lost, ack.sent_in_flight)):
+    """A round of recovery with many losses, a high rate of them, and no more bandwidth than before: the pipe is full."""
+    if b.state == STARTUP and b.loss_round_start and b.full_bw_count and not b.full_bw_reached and t.flags & TF_RECOVERY and (
+            b.loss_events >= STARTUP_FULL_LOSS_COUNT and _too_high(t, b, ack.sample_lost, ack.sent_in_flight)):
         b.full_bw_reached = True
         b.inflight_longterm = max(bdp(s, t, b, b.max_bw, 100), b.inflight_latest)
     if b.loss_round_start:
@@ -234,7 +263,9 @@ cdef void _check_startup_and_drain(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack, uint64_
     _check_startup_loss(s, t, b, ack)
     if b.state == STARTUP and b.full_bw_reached:
         _enter(b, DRAIN, DRAIN_PACING_GAIN, CWND_GAIN)
-    if b.state == DRAIN and tcp_in_flight(t) <= inflight_of(s, t, b, b.max_bw, 100):
+        b.rounds_since_bw_probe = 0
+    if b.state == DRAIN and (b.rounds_since_bw_probe > DRAIN_ROUNDS
+                             or tcp_in_flight(t) <= inflight_of(s, t, b, b.max_bw, 100)):
         _start_down(s, t, b)
 
 
@@ -364,7 +395,7 @@ cdef void _bound_cwnd(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
 cdef void _set_cwnd(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
     cdef uint32_t most = bounded(<uint64_t>bdp(s, t, b, b.bw, b.cwnd_gain) + max(b.extra_acked[0], b.extra_acked[1]))
     most = quantized(s, t, b, most)
-    if ack.lost:                  # BBRModulateCwndForRecovery
+    if ack.lost:                  # no more than what leaves the network, as in earlier drafts: fewer are lost
         t.cwnd = max(t.cwnd - min(t.cwnd, ack.lost), t.mss)
     if b.full_bw_reached:
         t.cwnd = min(bounded(<uint64_t>t.cwnd + ack.delivered), most)
@@ -394,9 +425,10 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     b.inflight_latest = max(b.inflight_latest, ack.sampled)
     _update_round(t, b, ack)
     _update_max_bw(b, ack, rate)
+    _note_delivery(t, b, ack)
     if b.loss_round_start:
-        _adapt_lower_bounds(t, b)
-        b.loss_in_round = False
+        _adapt_lower_bounds(s, t, b, ack)
+        b.loss_in_round = b.mark_in_round = False
     _update_ack_aggregation(s, t, b, ack)
     _check_startup_and_drain(s, t, b, ack, rate)
     _update_cycle(s, t, b, ack, rate)
@@ -433,7 +465,7 @@ cdef void _on_timeout(Tcp* s, Tcb* t) noexcept nogil:
 cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
     """BBRHandleSpuriousLossDetection"""
     cdef Bbr* b = bbr_state(s, t)
-    b.loss_in_round = False
+    b.loss_in_round = b.mark_in_round = False
     b.recovering = False
     _restore_cwnd(t, b)
     _reset_full_bw(b, 0)
@@ -447,13 +479,14 @@ cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
         b.full_bw_reached = False
         _enter(b, STARTUP, STARTUP_PACING_GAIN, CWND_GAIN)
     elif b.undo_state == PROBE_BW_UP:
-        _start_up(s, t, b, 0)
+        _start_refill(t, b)
 
 
 cdef uint32_t _on_ecn(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
     """A mark (RFC 3168) counts as a round with loss, and ends a probe."""
     cdef Bbr* b = bbr_state(s, t)
     _note_loss(t, b)
+    b.mark_in_round = True
     if b.bw_probe_samples:
         _handle_too_high(s, t, b, in_flight, t.app_limited != 0)
     if b.state == STARTUP and not b.full_bw_reached:

@@ -29,11 +29,19 @@ cdef enum:
     UP_CWND_GAIN = 225
     PROBE_RTT_CWND_GAIN = 50
     PACING_MARGIN = 1             # percent below the bandwidth
-    LOSS_THRESH = 2               # percent of a flight
+    LOSS_THRESH = 20              # thousandths of a flight,
+    LOSS_NOISE_SEGMENTS = 3       # and what chance may add: so many segments,
+    LOSS_NOISE_SHIFT = 5          # or this part of a short flight
+    LOSS_OF_PATH_MAX = 50         # thousandths that are lost although there is no queue
+    NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt,
+    SHORT_QUEUE_SHIFT = 1         # or a half, as UP makes it
     BETA = 70
     HEADROOM = 15
     MIN_PIPE_SEGMENTS = 4
     STARTUP_FULL_LOSS_COUNT = 6
+    DRAIN_ROUNDS = 3              # at most
+    PATH_MEMORY = 8 << 20         # bytes after which what was lost without a queue counts half,
+    PATH_PRIOR = 1 << 16          # and with which it begins
     INFINITE = 0x7FFFFFFF         # bytes
 
 
@@ -44,6 +52,7 @@ cdef struct Bbr:
     uint8_t round_start
     uint8_t loss_round_start
     uint8_t loss_in_round
+    uint8_t mark_in_round         # ECN
     uint8_t full_bw_reached
     uint8_t full_bw_now
     uint8_t full_bw_count
@@ -77,7 +86,8 @@ cdef struct Bbr:
     uint32_t bw_probe_up_acks
     uint32_t extra_acked[2]       # of the last rounds, and of those before
     uint32_t extra_acked_delivered
-    uint32_t round_lost           # Tcb.lost_total when the round began
+    uint32_t path_lost            # bytes that were lost without a queue,
+    uint32_t path_delivered       # and that arrived meanwhile
     uint32_t bw_probe_wait        # ms
     int64_t cycle_stamp
     int64_t extra_acked_since
@@ -102,6 +112,30 @@ cdef inline uint32_t min_pipe(Tcb* t) noexcept nogil:
 
 cdef inline uint32_t bounded(uint64_t volume) noexcept nogil:
     return <uint32_t>min(volume, <uint64_t>INFINITE)
+
+
+cdef inline bint no_queue(Tcb* t, Bbr* b) noexcept nogil:
+    return t.srtt <= b.min_rtt + (b.min_rtt >> NO_QUEUE_SHIFT)
+
+
+cdef inline bint short_queue(Tcb* t, Bbr* b) noexcept nogil:
+    """Not longer than a probe of our own makes it."""
+    return t.srtt <= b.min_rtt + (b.min_rtt >> SHORT_QUEUE_SHIFT)
+
+
+cdef inline uint32_t loss_thresh(Tcb* t, Bbr* b) noexcept nogil:
+    """Thousandths: LossThresh, and what the path loses for other reasons than congestion."""
+    cdef uint64_t lost
+    if not short_queue(t, b):
+        return LOSS_THRESH
+    lost = <uint64_t>b.path_lost * 1000 // (<uint64_t>b.path_lost + b.path_delivered + PATH_PRIOR)
+    return LOSS_THRESH + <uint32_t>min(lost, <uint64_t>LOSS_OF_PATH_MAX)
+
+
+cdef inline uint32_t loss_noise(Tcb* t, Bbr* b, uint32_t flight) noexcept nogil:
+    if not short_queue(t, b):
+        return 0
+    return min(LOSS_NOISE_SEGMENTS * t.mss, flight >> LOSS_NOISE_SHIFT)
 
 
 cdef inline uint32_t bdp(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t gain) noexcept nogil:

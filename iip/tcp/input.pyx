@@ -46,7 +46,7 @@ cdef int _pull_up(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     return _parse(s, rx, seg)
 
 
-cdef int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
+cdef inline int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """Header and options, bounds and checksum. Afterwards the packet's data is the payload."""
     cdef Packet* k = pkt(s.pool, rx.pkt)
     cdef const uint8_t* p

@@ -165,6 +165,15 @@ cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
         arm_timer(s, t)
 
 
+cdef inline void _timer_for_new(Tcp* s, Tcb* t) noexcept nogil:
+    """New data left."""
+    if t.t_rto == TIMER_OFF or t.flags & TF_PERSIST:
+        t.flags &= ~<uint32_t>TF_PERSIST
+        arm_timer(s, t)
+    else:
+        arm_after_sending(s, t)
+
+
 cdef void _limited(Tcp* s, Tcb* t, int by) noexcept nogil:
     """For `Connection.info`: what keeps us from sending, and since when."""
     if t.limited_by:
@@ -313,7 +322,6 @@ cdef bint _send_new(Tcp* s, Tcb* t) noexcept nogil:
         if k.total_len < segments * t.mss:
             t.snd_sml = t.snd_nxt
         count_n(s.counters, tcp_out_data, segments)
-        _start_rto(s, t)
         if not _transmit(s, t, rec):
             # it has its place in the queue: the retransmission path sends it as soon as there is room
             mark_unsent(s, t, rec, k)
@@ -443,7 +451,7 @@ cdef bint _flush_open(Tcp* s, Tcb* t) noexcept nogil:
         if t.snd_nxt != before:
             t.last_data = s.now
             _note_usage(t)
-            arm_after_sending(s, t)
+            _timer_for_new(s, t)
             if unlikely(t.limited_by):
                 _not_limited(s, t)
             if s.now - t.data_rx_at < t.ato:
@@ -471,6 +479,8 @@ cdef bint _send_early(Tcp* s, Tcb* t) noexcept nogil:
     cdef bint done
     t.flags = (t.flags & ~<uint32_t>TF_FIN_WANTED) | TF_NODELAY
     done = _send_new(s, t)
+    if t.rtx_head != NIL:
+        _start_rto(s, t)
     t.flags = (t.flags & ~<uint32_t>TF_NODELAY) | kept
     return done
 

@@ -6,6 +6,8 @@ cdef enum:
     QUANTUM_SHIFT = 10            # about a thousandth of a second's worth,
     MAX_QUANTUM = 65536           # bytes, at most,
     MIN_SEGMENTS = 2              # and at least so many,
+    LATE_QUANTA = 4               # that a late timer may make up for,
+    LATE_SHIFT = 3                # up to an eighth of the round trip
     SLOW = 150000                 # bytes per second below which it is one (1.2 Mbit/s)
 
 cdef uint64_t SECOND = 1000000000
@@ -19,10 +21,12 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
-    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that came late loses nothing; a pause
-    earns nothing."""
-    if s.now - t.pace_at > t.pace_burst:
-        t.pace_at = s.now
+    """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that comes late, as on a busy machine,
+    loses nothing within some quanta and a part of the round trip; a pause earns no more than that."""
+    cdef int64_t late = s.now - t.pace_at
+    if late > t.pace_burst:
+        t.pace_at += max(late - max(min(LATE_QUANTA * <int64_t>t.pace_burst, t.srtt >> LATE_SHIFT), <int64_t>t.pace_burst),
+                         <int64_t>0)
     if t.pacing_rate:
         t.pace_at += <int64_t>(n * SECOND // t.pacing_rate)
 

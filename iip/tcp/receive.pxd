@@ -1,10 +1,28 @@
 """Payload: in order to the application, out of order into a bounded queue."""
 from libc.stdint cimport uint32_t
-from iip.tcp.tcb cimport Tcb, Tcp
+from iip.memory.pool cimport NIL, Packet, pkt
+from iip.tcp.acks cimport acks_note_arrival
+from iip.tcp.conn cimport mark_ready
+from iip.tcp.tcb cimport EV_PAYLOAD, Tcb, Tcp
 from iip.wire.tcp cimport Segment
 
 
-cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil
+cdef inline void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
+    """Queue a packet of `n` payload bytes that begin at `rcv_nxt` for the application."""
+    cdef Packet* k = pkt(s.pool, packet)
+    k.qnext = NIL
+    if t.rx_head == NIL:
+        t.rx_head = packet
+    else:
+        pkt(s.pool, t.rx_tail).qnext = packet
+    t.rx_tail = packet
+    t.rcv_nxt += n
+    t.rcv_buffered += n
+    t.bytes_received += n
+    acks_note_arrival(s, t)
+    mark_ready(s, t, EV_PAYLOAD)
+
+
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil
 cdef void receive_note_duplicate(Tcp* s, Tcb* t, uint32_t seq, uint32_t n) noexcept nogil

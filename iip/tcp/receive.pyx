@@ -3,7 +3,7 @@ from libc.string cimport memcpy
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
 from iip.net.link cimport chain_slice
-from iip.tcp.acks cimport acks_note_arrival, acks_quick
+from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
 from iip.tcp.tcb cimport *
@@ -18,22 +18,6 @@ from iip.wire.tcp cimport TH_FIN
 cdef enum:
     MAX_DUP_OWED = 16
     CRUMB = 256                   # bytes: so short a packet is copied rather than given a cell
-
-
-cdef void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
-    """Queue a packet of `n` payload bytes that begin at `rcv_nxt` for the application."""
-    cdef Packet* k = pkt(s.pool, packet)
-    k.qnext = NIL
-    if t.rx_head == NIL:
-        t.rx_head = packet
-    else:
-        pkt(s.pool, t.rx_tail).qnext = packet
-    t.rx_tail = packet
-    t.rcv_nxt += n
-    t.rcv_buffered += n
-    t.bytes_received += n
-    acks_note_arrival(s, t)
-    mark_ready(s, t, EV_PAYLOAD)
 
 
 cdef void receive_note_duplicate(Tcp* s, Tcb* t, uint32_t seq, uint32_t n) noexcept nogil:

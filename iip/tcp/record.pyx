@@ -10,17 +10,8 @@ from iip.wire.bytes cimport likely, unlikely
 from iip.wire.tcp cimport *
 
 cdef enum:
-    MAX_HEADERS = 114             # Ethernet, IPv6, TCP with all options
     SHORT_COPY = 256              # up to here a copy is cheaper than a second piece
     MAX_PIECES = 48               # of a record of many segments: devices bound the pieces of a frame
-
-
-cdef uint32_t pop_unsent(Tcp* s, Tcb* t) noexcept nogil:
-    cdef uint32_t i = t.unsent_head
-    t.unsent_head = pkt(s.pool, i).qnext
-    if t.unsent_head == NIL:
-        t.unsent_tail = NIL
-    return i
 
 
 cdef uint32_t _split_unsent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
@@ -93,14 +84,12 @@ cdef uint32_t _within_pieces(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     return max(have - have % t.mss, t.mss)
 
 
-cdef uint32_t record_cut(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
-    """A record of the next `n` unsent bytes (a chain may come out shorter). NIL when there is no memory."""
+cdef uint32_t record_cut_slices(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """`record_cut` when the first slice is not as long as the record."""
     cdef Packet* k
     if n == 0:                    # a FIN of its own
         return pkt_alloc(s.pool)
     k = pkt(s.pool, t.unsent_head)
-    if likely(k.len == n):
-        return pop_unsent(s, t)
     if k.len > n:
         return _split_unsent(s, t, n)
     if unlikely(n > t.mss):
@@ -165,16 +154,11 @@ cdef bint _copy(Tcp* s, uint32_t rec, uint32_t head) noexcept nogil:
         i = k.next
 
 
-cdef uint32_t record_frame(Tcp* s, uint32_t rec) noexcept nogil:
-    """A packet to send record `rec` in, with room for headers: in front of the data where it lies if nobody
-    else looks at that cell, else as a second piece, or as a copy. NIL when there is no memory."""
+cdef uint32_t record_frame_apart(Tcp* s, uint32_t rec) noexcept nogil:
+    """`record_frame` when there is no room for headers in front of the data."""
     cdef Packet* k = pkt(s.pool, rec)
     cdef Packet* h
-    cdef uint32_t i, c
-    if likely(k.refs == 1 and k.off >= MAX_HEADERS and k.next == NIL
-              and not k.flags & (PKT_INDIRECT | PKT_EXTERNAL)):
-        return pkt_slice(s.pool, rec, k.off, k.len)
-    i = pkt_alloc(s.pool)
+    cdef uint32_t c, i = pkt_alloc(s.pool)
     if i == NIL:
         return NIL
     h = pkt(s.pool, i)

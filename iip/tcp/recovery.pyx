@@ -184,6 +184,8 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             t.rtx_hint = following
         if t.sack_hint == i:
             t.sack_hint = NIL
+        if t.sack_front == i:
+            t.sack_front = NIL
         pkt_free(s.pool, i)
         i = following
     t.rtx_head = i
@@ -363,6 +365,12 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         mark_dirty(s, t)
 
 
+cdef inline void _measure_by_sack(Tcb* t, AckInfo* info) noexcept nogil:
+    """For congestion control, whose samples would be few when much is reordered."""
+    if info.rtt < 0 and info.news and info.original and t.rack_xmit:
+        info.rtt = t.rack_rtt
+
+
 cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
     """An ACK during an episode, or one that carries SACK blocks."""
     cdef bint open = not t.flags & (TF_RECOVERY | TF_LOSS)
@@ -370,6 +378,7 @@ cdef void _ack_with_news(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept n
     cdef uint32_t lost = t.lost_total
     if seg.opts & OPT_SACK and t.flags & TF_SACK:
         sack_update(s, t, seg, info)
+        _measure_by_sack(t, info)
     if open:
         t.dup_acks = 0
         if not t.flags & TF_SACK:
@@ -415,6 +424,7 @@ cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
         _duplicate_without_sack(s, t)
     elif seg.opts & OPT_SACK:
         sack_update(s, t, seg, &info)
+        _measure_by_sack(t, &info)
         if info.news and t.timer == TM_PROBE:
             arm_timer(s, t)       # something arrived out of order: detection is RACK's now
         _episodes(s, t, seg, &info, False)

@@ -1,6 +1,7 @@
 """Round-trip time and retransmission timeout (RFC 6298)."""
 from libc.stdint cimport int64_t
 from iip.tcp.tcb cimport Tcb, Tcp
+from iip.wire.bytes cimport likely
 
 cdef extern from *:
     """
@@ -32,5 +33,8 @@ cdef inline void rtt_sample(Tcp* s, Tcb* t, int64_t rtt) noexcept nogil:
 
 cdef inline int64_t rto_backed_off(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 6298 §5.5: doubled for each retransmission, up to the limit."""
-    cdef int64_t rto = t.rto << min(<int>t.backoff, 20)
+    cdef int64_t rto
+    if likely(t.backoff == 0):
+        return t.rto
+    rto = t.rto << min(<int>t.backoff, 20)
     return rto if 0 < rto < s.conf.rto_max else s.conf.rto_max

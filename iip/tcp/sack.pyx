@@ -1,7 +1,8 @@
 """SACK blocks: see sack.pxd.
 
-What an earlier ACK said is not looked at again, and a search begins near the last one: blocks as they come
-from an honest peer cost as many steps as there is news. From any other the steps are bounded.
+What an earlier ACK said is not looked at again, and a search begins where the last one ended, at the front of what
+arrived or at the gap that was filled: blocks as they come from an honest peer cost as many steps as there is news,
+however large the window is. From any other the steps are bounded.
 """
 from libc.stdint cimport int32_t, uint32_t
 from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
@@ -20,7 +21,9 @@ cdef enum:
 cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
     """The first record that does not begin before `seq`; NIL: none, or too far away."""
     cdef uint32_t i = t.rtx_head
-    if t.sack_hint != NIL and seq_geq(seq, pkt(s.pool, t.sack_hint).seq):
+    if t.sack_front != NIL and seq_geq(seq, pkt(s.pool, t.sack_front).seq):
+        i = t.sack_front
+    elif t.sack_hint != NIL and seq_geq(seq, pkt(s.pool, t.sack_hint).seq):
         i = t.sack_hint
     elif t.rtx_tail != NIL and seq_gt(seq, pkt(s.pool, t.rtx_tail).seq):
         return NIL
@@ -86,7 +89,10 @@ cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, in
             mark_sacked(s, t, k)
             info.delivered += rec_space(k)
             info.news = True
-        t.sack_hint = i
+        if seq_geq(end, t.fack):
+            t.sack_front = i
+        else:
+            t.sack_hint = i
         i = k.qnext
 
 

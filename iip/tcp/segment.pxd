@@ -1,10 +1,31 @@
 """One segment: the window it offers, its header and options, and its way to the network layer."""
 from libc.stdint cimport uint8_t, uint32_t
-from iip.tcp.tcb cimport Tcb, Tcp
+from iip.net.checksum cimport net_l4_checksum
+from iip.net.output cimport net_output
+from iip.net.types cimport PROTO_TCP
+from iip.tcp.tcb cimport TF_ACK_LATER, TF_ACK_NOW, TIMER_OFF, Tcb, Tcp
+from iip.verdict cimport count, ok, tcp_out_segments
+from iip.wire.bytes cimport unlikely
+from iip.wire.tcp cimport TCP_CSUM_OFF
 
 
 cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil
 cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil
 cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint8_t flags) noexcept nogil
-cdef bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil
 cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil
+
+
+cdef inline bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil:
+    """Checksum, network layer, and the notes that an ACK has left."""
+    cdef int verdict
+    net_l4_checksum(s.net, &t.flow, p, TCP_CSUM_OFF, PROTO_TCP)
+    verdict = net_output(s.net, &t.flow, p, PROTO_TCP)
+    count(s.counters, tcp_out_segments)
+    if unlikely(verdict != ok):
+        count(s.counters, verdict)
+    t.last_ack_sent = t.rcv_nxt
+    t.flags &= ~<uint32_t>(TF_ACK_NOW | TF_ACK_LATER)
+    t.t_ack = TIMER_OFF
+    t.last_tx = s.now
+    t.segs_out += 1
+    return True

@@ -1,12 +1,9 @@
 """One segment: its window, its options, its way down. See segment.pxd."""
 from libc.stdint cimport int32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_alloc, pkt_data, pkt_push
-from iip.net.checksum cimport net_l4_checksum
-from iip.net.output cimport net_output
 from iip.net.state cimport net_tx_room
-from iip.net.types cimport PROTO_TCP
 from iip.tcp.tcb cimport *
-from iip.verdict cimport count, ok, tcp_out_segments, tx_no_buffer, tx_queue_full
+from iip.verdict cimport count, tx_no_buffer, tx_queue_full
 from iip.wire.bytes cimport likely, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
 from iip.wire.tcp cimport *
@@ -143,22 +140,6 @@ cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogi
     cdef uint32_t i
     for i in range(n):
         dst[i] = src[i]
-
-
-cdef bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil:
-    """Checksum, network layer, and the notes that an ACK has left."""
-    cdef int verdict
-    net_l4_checksum(s.net, &t.flow, p, TCP_CSUM_OFF, PROTO_TCP)
-    verdict = net_output(s.net, &t.flow, p, PROTO_TCP)
-    count(s.counters, tcp_out_segments)
-    if unlikely(verdict != ok):
-        count(s.counters, verdict)
-    t.last_ack_sent = t.rcv_nxt
-    t.flags &= ~<uint32_t>(TF_ACK_NOW | TF_ACK_LATER)
-    t.t_ack = TIMER_OFF
-    t.last_tx = s.now
-    t.segs_out += 1
-    return True
 
 
 cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint8_t flags) noexcept nogil:

@@ -218,7 +218,7 @@ cdef struct Tcb:
     uint32_t recover              # RFC 6582
     uint32_t sent_head            # records neither SACKed nor lost, in the order they were sent last
     uint32_t sent_tail
-    uint32_t sack_hint            # a record near the latest SACK block, or NIL
+    uint32_t sack_hint            # the record that filled a gap last, or NIL
     uint32_t fack                 # right edge of the highest SACK block
     uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
     uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
@@ -317,6 +317,7 @@ cdef struct Tcb:
     uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
     uint32_t dsack_len            # 0: none
     uint32_t snd_sml              # end of the latest segment sent that was not full
+    uint32_t sack_front           # the record that was the highest SACKed one last, or NIL
     # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
