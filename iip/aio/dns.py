@@ -15,8 +15,8 @@ try:
     import dns.asyncbackend
     import dns.asyncresolver
     import dns.exception
-except ImportError as error:
-    raise ConfigError("nameservers: names are resolved by dnspython, which is not installed; pip install 'iip[dns]'") from error
+except ImportError:
+    raise ConfigError("nameservers: names are resolved by dnspython, which is not installed; pip install 'iip[dns]'") from None
 
 if TYPE_CHECKING:
     from iip.aio.stack import Stack

@@ -24,9 +24,13 @@ def sockname(address: Address, port: int) -> SockName:
     return socket.inet_ntop(socket.AF_INET6, address.packed), port, 0, 0
 
 
-@functools.lru_cache(1024)
 def literal(host: str) -> Address | None:
     """The address that a text is, or None. A zone (fe80::1%eth0) does not matter: there is one interface."""
+    return _literal(host)
+
+
+@functools.lru_cache(1024)
+def _literal(host: str) -> Address | None:
     try:
         return ip_address(host.partition("%")[0] if ":" in host else host)
     except ValueError:
