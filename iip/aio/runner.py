@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 _ROUNDS = 8                       # times that stacks may wake each other in one turn of the loop
 
-_runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runner] = weakref.WeakKeyDictionary()
+# A runner lives as long as one of its stacks, and its loop as long as it does
+_runners: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, Runner] = weakref.WeakValueDictionary()
 
 
 class Runner:

@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import weakref
 
 import pytest
 
@@ -160,8 +161,6 @@ def test_closing_from_a_callback(run):
 
 def test_stacks_come_and_go(run):
     """Nothing of a closed stack is left: no packet, no object."""
-    import weakref
-
     seen = []
 
     async def main():
@@ -177,6 +176,21 @@ def test_stacks_come_and_go(run):
     run(main())
     gc.collect()
     assert [ref for ref in seen[:-1] if ref() is not None] == []
+
+
+def test_a_loop_is_not_kept_alive():
+    loop = asyncio.new_event_loop()
+
+    async def main():
+        async with Net():
+            pass
+
+    loop.run_until_complete(main())
+    loop.close()
+    ref = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert ref() is None
 
 
 def test_many_stacks_in_one_process(run):
