@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from iip.errors import ConfigError
 
 _IPV6_MIN_MTU = 1280
+ECN_SETTINGS = ("off", "passive", "on", "accurate", "accurate-on", "accurate-passive")
+ECN_OPTION_SETTINGS = ("off", "needed", "always")
 _T = TypeVar("_T")
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,7 +114,8 @@ class Config:
     congestion: str | type = "cubic"      # or a class derived from iip.CongestionControl
     pacing: bool = False                  # segments leave spread over the round trip instead of in bursts
     max_pacing_rate: int = _number(0, 1 << 40, "bytes per second; 0: no limit", 0)
-    ecn: str = "passive"                  # "off", "on": ask for it, "passive": only if the peer asks
+    ecn: str = "passive"                  # one of ECN_SETTINGS: "off", "on": ask for it, "passive": only if the peer asks
+    ecn_option: str = "always"            # accurate ECN: counters of bytes in every segment, when "needed", or "off"
     copy_threshold: int = _number(0, 1 << 20, "bytes; longer sends are referenced, not copied", 1 << 12)
     max_pinned: int = _number(0, 1 << 40, "bytes; longer sends are copied again", 1 << 28)
     gso: bool = False
@@ -218,8 +221,10 @@ class Config:
             raise ConfigError(f"option_order={self.option_order!r}: use 'linux' or 'bsd'")
         if self.mtu_probing not in ("off", "blackhole", "always"):
             raise ConfigError(f"mtu_probing={self.mtu_probing!r}: use 'off', 'blackhole' or 'always'")
-        if self.ecn not in ("off", "passive", "on"):
-            raise ConfigError(f"ecn={self.ecn!r}: use 'off', 'passive' or 'on'")
+        if self.ecn not in ECN_SETTINGS:
+            raise ConfigError(f"ecn={self.ecn!r}: use one of {', '.join(ECN_SETTINGS)}")
+        if self.ecn_option not in ECN_OPTION_SETTINGS:
+            raise ConfigError(f"ecn_option={self.ecn_option!r}: use one of {', '.join(ECN_OPTION_SETTINGS)}")
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")

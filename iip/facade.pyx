@@ -35,7 +35,7 @@ _CHANGEABLE = frozenset({
     "dsack", "timestamps", "option_order", "idle_restart", "rto_min",
     "rto_max", "rto_initial", "syn_retries", "synack_retries", "retries", "delayed_ack", "time_wait", "fin_wait2",
     "keepalive", "keepalive_interval", "keepalive_probes", "user_timeout", "nagle", "initial_window", "congestion",
-    "copy_threshold", "ports", "pacing", "max_pacing_rate", "ecn"})
+    "copy_threshold", "ports", "pacing", "max_pacing_rate", "ecn", "ecn_option"})
 
 
 cdef object _aligned(object conns):

@@ -14,7 +14,7 @@ class TcpInfo:
     retransmits: int          # timeouts since the last acknowledgement of something new
     probes: int               # unanswered window or keepalive probes
     backoff: int
-    options: int              # 1 timestamps, 2 SACK, 4 window scale
+    options: int              # 1 timestamps, 2 SACK, 4 window scale, 8 ECN
     snd_wscale: int
     rcv_wscale: int
     rto: int                  # us
@@ -65,3 +65,14 @@ class TcpInfo:
     snd_wnd: int
     rcv_wnd: int
     rehash: int               # always 0: there is one path
+    delivered_ce: int         # segments of ours that met congestion (ECN), as the peer tells,
+    received_ce: int          # and of the peer's
+    delivered_e1_bytes: int   # accurate ECN: payload that arrived as ECT(1), as the peer tells,
+    delivered_e0_bytes: int   # ECT(0),
+    delivered_ce_bytes: int   # marked,
+    received_e1_bytes: int    # and the same of what came
+    received_e0_bytes: int
+    received_ce_bytes: int
+    ecn_mode: int             # 0 none, 1 classic (RFC 3168), 2 accurate (RFC 9768), 3 asked for
+    accecn_opt_seen: int      # the peer's counters of bytes: 0 none came, 1 not to be believed, 2 good
+    accecn_fail_mode: int     # bits: 2 the path changes ECN's bits, 8 the option

@@ -92,6 +92,7 @@ cpdef enum Verdict:
     tcp_bad_header
     tcp_bad_checksum
     tcp_bad_options
+    tcp_signed                    # with a signature (RFC 2385) that nobody here can check
     tcp_bad_address               # multicast or broadcast, or a connection with ourselves (land)
     tcp_no_connection             # answered with RST
     tcp_not_accepted              # the application said no: answered with RST
@@ -126,6 +127,8 @@ cpdef enum Verdict:
     tcp_fin_in
     tcp_rx_no_buffer
     tcp_ecn_ce                    # segments with a mark of congestion
+    tcp_ecn_mangled               # accurate ECN: the handshake or the first segment shows that the path changes the bits
+    tcp_ecn_bad_option            # counters of bytes of an impossible length, or going backwards
     tcp_coalesced                 # segments that were joined to the one before (GRO)
     # TCP output
     tcp_out_segments

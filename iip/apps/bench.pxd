@@ -15,6 +15,7 @@ cdef class Histogram:
 
 cdef struct Exchange:
     int64_t started               # when the request was sent, ns
+    uint64_t conn
     uint32_t received             # bytes of the response so far
 
 
@@ -25,6 +26,9 @@ cdef class PingPongServer(NativeHandler):
 cdef class PingPongClient(NativeHandler):
     cdef Exchange* exchanges
     cdef uint32_t n_exchanges
+    cdef uint32_t* waiting        # open loop: exchanges that have nothing to do
+    cdef uint32_t n_waiting
+    cdef double interval          # between two requests, ns; 0: closed loop
     cdef uint32_t size
     cdef bytes request
     cdef const uint8_t* request_data
@@ -34,7 +38,8 @@ cdef class PingPongClient(NativeHandler):
     cdef readonly uint32_t connected
     cdef readonly uint32_t closed
     cdef readonly uint64_t transactions
-    cdef void start(self, Engine engine, uint64_t conn, Exchange* x) noexcept nogil
+    cdef void start(self, Engine engine, Exchange* x, int64_t at) noexcept nogil
+    cdef void open_loop(self, Engine client, Engine server, int64_t until) noexcept nogil
 
 
 cdef class CycleClient(NativeHandler):
@@ -57,6 +62,7 @@ cdef class BulkSource(NativeHandler):
     cdef uint32_t owner           # the pattern, lent to the engine's pool
     cdef const uint8_t* copied    # the pattern, if it is to be copied into packets
     cdef uint32_t period
+    cdef uint32_t write           # most bytes of one send
     cdef public bint running
     cdef readonly uint32_t connected
     cdef readonly uint32_t closed

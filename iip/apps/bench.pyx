@@ -13,7 +13,7 @@ from iip.errors import Exhausted
 
 cdef enum:
     SUB_BITS = 5                  # buckets per power of two: 32, so 3 % wide
-    CHUNK = 1 << 18
+    WRITE = 1 << 18
 
 
 cdef class Histogram:
@@ -79,25 +79,29 @@ cdef class PingPongServer(NativeHandler):
 
 cdef class PingPongClient(NativeHandler):
     """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete.
-    Connections that were not launched stay idle."""
+    With `rate` (requests per second, over all of them) requests are due at regular times instead, and their latency counts
+    from then, also when all connections were busy. Connections that were not launched stay idle."""
 
-    def __cinit__(self, size, connections):
+    def __cinit__(self, size, connections, rate=0.0):
         self.request = bytes(i & 0xFF for i in range(size))
         self.request_data = <const uint8_t*><char*>self.request
         self.size = size
         self.n_exchanges = connections
         self.exchanges = <Exchange*>calloc(connections, sizeof(Exchange))
-        if self.exchanges == NULL:
+        self.waiting = <uint32_t*>calloc(connections, sizeof(uint32_t))
+        if self.exchanges == NULL or self.waiting == NULL:
             raise MemoryError
+        self.interval = 1e9 / rate if rate else 0
         self.latency = Histogram()
 
     def __dealloc__(self):
         free(self.exchanges)
+        free(self.waiting)
 
-    cdef void start(self, Engine engine, uint64_t conn, Exchange* x) noexcept nogil:
-        x.started = self.now
+    cdef void start(self, Engine engine, Exchange* x, int64_t at) noexcept nogil:
+        x.started = at
         x.received = 0
-        engine.send(conn, self.request_data, self.size)
+        engine.send(x.conn, self.request_data, self.size)
 
     cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
         self.connected += 1
@@ -112,7 +116,8 @@ cdef class PingPongClient(NativeHandler):
         self.now = clock_ns()
         for i in range(n):
             engine.user(handles[i])[0] = i
-            self.start(engine, handles[i], &self.exchanges[i])
+            self.exchanges[i].conn = handles[i]
+            self.start(engine, &self.exchanges[i], self.now)
 
     cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         cdef Exchange* x = &self.exchanges[engine.user(conn)[0]]
@@ -121,13 +126,28 @@ cdef class PingPongClient(NativeHandler):
         if x.received == self.size:
             self.transactions += 1
             self.latency.add(<uint64_t>(self.now - x.started))
-            if self.running:
-                self.start(engine, conn, x)
-            else:
+            if not self.running:
                 engine.close_connection(conn)
+            elif self.interval == 0:
+                self.start(engine, x, self.now)
+            else:
+                self.waiting[self.n_waiting] = <uint32_t>(x - self.exchanges)
+                self.n_waiting += 1
 
     cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
         self.closed += 1
+
+    cdef void open_loop(self, Engine client, Engine server, int64_t until) noexcept nogil:
+        """Both engines in turn; what is due is sent before each round."""
+        cdef double due = <double>clock_ns()
+        while self.now < until:
+            self.now = clock_ns()
+            while due <= <double>self.now and self.n_waiting:
+                self.n_waiting -= 1
+                self.start(client, &self.exchanges[self.waiting[self.n_waiting]], <int64_t>due)
+                due += self.interval
+            client.run_c(self.now)
+            server.run_c(self.now)
 
     def run(self, Engine client not None, Engine server not None, seconds):
         """Both engines in turn for some seconds; the time it took, s."""
@@ -135,7 +155,10 @@ cdef class PingPongClient(NativeHandler):
         cdef int64_t until = begin + <int64_t>(seconds * 1e9)
         self.running = True
         with nogil:
-            pair_run(client, server, until, &self.now, NULL)
+            if self.interval:
+                self.open_loop(client, server, until)
+            else:
+                pair_run(client, server, until, &self.now, NULL)
         return (clock_ns() - begin) / 1e9
 
     def forget(self):
@@ -143,9 +166,13 @@ cdef class PingPongClient(NativeHandler):
         self.transactions = 0
         self.latency = Histogram()
 
-    def finish(self):
-        """Close each connection after the answer it waits for."""
+    def finish(self, Engine engine=None):
+        """Close each connection after the answer it waits for; in an open loop some wait for nothing, at `engine`."""
+        cdef uint32_t i
         self.running = False
+        for i in range(self.n_waiting):
+            engine.close_connection(self.exchanges[self.waiting[i]].conn)
+        self.n_waiting = 0
 
 
 cdef class CycleClient(NativeHandler):
@@ -202,13 +229,15 @@ cdef class CycleClient(NativeHandler):
 
 
 cdef class BulkSource(NativeHandler):
-    """Sends the pattern over and over, by reference or with `copy` by copying it, until told to stop."""
+    """Sends the pattern over and over, by reference or with `copy` by copying it, at most `write` bytes in one call,
+    until told to stop."""
 
-    def __cinit__(self, pattern, copy=False):
+    def __cinit__(self, pattern, copy=False, write=WRITE):
         self.pattern = pattern
         if copy:
             self.copied = <const uint8_t*><char*><bytes>pattern
         self.period = <uint32_t>len(pattern)
+        self.write = write
         self.owner = NIL
         self.running = True
 
@@ -230,7 +259,7 @@ cdef class BulkSource(NativeHandler):
         cdef uint32_t n
         cdef int64_t taken
         while self.running:
-            n = min(min(engine.send_room(conn), self.period - <uint32_t>at[0]), <uint32_t>CHUNK)
+            n = min(min(engine.send_room(conn), self.period - <uint32_t>at[0]), self.write)
             if n == 0:
                 return
             if self.copied != NULL:

@@ -80,8 +80,9 @@ class PingPongClient(Handler):
 
 
 class BulkSource(Handler):
-    def __init__(self, pattern: bytes, copy: bool = False) -> None:
+    def __init__(self, pattern: bytes, copy: bool = False, write: int = 1 << 18) -> None:
         self.pattern = memoryview(pattern)
+        self.write = write
         self.reference = not copy
         self.connected = self.closed = self.sent = 0
         self.running = True
@@ -110,7 +111,7 @@ class BulkSource(Handler):
         if conn.context is None:
             return
         while self.running:
-            n = conn.send(self.pattern[conn.context:], reference=self.reference)
+            n = conn.send(self.pattern[conn.context:conn.context + self.write], reference=self.reference)
             if n == 0:
                 return
             self.sent += n

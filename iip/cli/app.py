@@ -4,6 +4,7 @@ from __future__ import annotations
 import click
 
 from iip.cli.bulk import bulk
+from iip.cli.figures import figures
 from iip.cli.get import get
 from iip.cli.ping import ping
 from iip.cli.pingpong import pingpong
@@ -19,5 +20,5 @@ def cli() -> None:
     """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 
-for command in (pingpong, bulk, sim, script, serve, get, ping, wire):
+for command in (pingpong, bulk, figures, sim, script, serve, get, ping, wire):
     cli.add_command(command)

@@ -22,12 +22,14 @@ def pattern(seed: int = 1) -> bytes:
 @click.option("--connections", type=click.IntRange(1, 1 << 16), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
 @click.option("--verify", is_flag=True, help="Compare every byte with what was sent.")
+@click.option("--write", type=click.IntRange(1, 1 << 20), default=1 << 18, show_default=True, help="Bytes of one send.")
 @click.option("--no-zero-copy", is_flag=True, help="Data is copied into packets instead of referenced.")
 @link_options
 @handler_option("cython", "python")
 @json_option
 @errors
-def bulk(connections: int, seconds: float, verify: bool, no_zero_copy: bool, handler: str, as_json: bool, **link: Any) -> None:
+def bulk(connections: int, seconds: float, verify: bool, write: int, no_zero_copy: bool, handler: str, as_json: bool,
+         **link: Any) -> None:
     """One engine sends data to another in the same process. Needs no root and no device.
 
     Exit code 1 if --verify found a difference.
@@ -37,7 +39,7 @@ def bulk(connections: int, seconds: float, verify: bool, no_zero_copy: bool, han
 
     module: Any = bench_python if handler == "python" else bench
     data = pattern()
-    source, sink = module.BulkSource(data, no_zero_copy), module.BulkSink(data, verify)
+    source, sink = module.BulkSource(data, no_zero_copy, write), module.BulkSink(data, verify)
     pair = Pair(source, sink, connections=connections, packets=8192 + 2048 * min(connections, 16) + 8 * connections, **link)
     source.lend(pair.client)
 
@@ -58,7 +60,7 @@ def bulk(connections: int, seconds: float, verify: bool, no_zero_copy: bool, han
         "bytes": received, "seconds": took, "gbit_per_s": received * 8 / took / 1e9,
         "retransmissions": counters["client"].get("tcp_retransmits", 0),
         "sent_in_all": source.sent, "received_in_all": sink.received,
-        "connections": connections, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
+        "connections": connections, "write": write, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
         "offloads": pair.offloads, "zero_copy": not no_zero_copy, "counters": counters,
     }
     if verify:

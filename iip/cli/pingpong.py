@@ -19,12 +19,15 @@ LIMIT = 1 << 21
 @click.option("--connections", type=click.IntRange(1, LIMIT), default=32, show_default=True)
 @click.option("--idle", type=click.IntRange(0, LIMIT), default=0, show_default=True,
               help="More connections, which stay open and say nothing.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="PER_S",
+              help="Offered load: requests at regular times, whatever became of those before, instead of one after the other.")
 @click.option("--seconds", type=click.FloatRange(0.01, 86400), default=3.0, show_default=True)
 @link_options
 @handler_option("cython", "python", "batch")
 @json_option
 @errors
-def pingpong(size: int, connections: int, idle: int, seconds: float, handler: str, as_json: bool, **link: Any) -> None:
+def pingpong(size: int, connections: int, idle: int, rate: float | None, seconds: float, handler: str, as_json: bool,
+             **link: Any) -> None:
     """Two engines in one process exchange requests and answers of the same size.
 
     A transaction is a request, its answer, and what TCP sends for both. Needs no root and no device.
@@ -33,7 +36,9 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
     from iip.runtime.pair import run_pair
 
     module: Any = {"cython": bench, "python": bench_python, "batch": bench_batch}[handler]
-    client = module.PingPongClient(size, connections)
+    if rate and handler != "cython":
+        raise click.UsageError("--rate needs the handler cython")
+    client = module.PingPongClient(size, connections, **({"rate": rate} if rate else {}))
     every = connections + idle
     pair = Pair(client, module.PingPongServer(), connections=every, send_buffer=max(1 << 20, 2 * size),
                 **_settings(size, connections, link["mtu"]), **link)
@@ -51,7 +56,7 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
                  lambda t: f"{client.transactions / t:,.0f} transactions/s" if t else "")
     cpu = time.process_time() - cpu
     transactions, latency = client.transactions, client.latency
-    client.finish()
+    client.finish(*([pair.client] if rate else []))
     wait_for(run, lambda: client.closed == connections, "the connections did not close", every)
     pair.hang_up(run)
     wait_for(run, lambda: client.closed == every and pair.server.n_connections == 0, "the idle connections did not close", every)
@@ -60,7 +65,8 @@ def pingpong(size: int, connections: int, idle: int, seconds: float, handler: st
         "ns_per_transaction": took * 1e9 / transactions if transactions else None,
         "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
         "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
-        "size": size, "connections": connections, "idle": idle, "handler": handler, "ip_version": 6 if link["ipv6"] else 4,
+        "size": size, "connections": connections, "idle": idle, "rate": rate, "handler": handler,
+        "ip_version": 6 if link["ipv6"] else 4,
         "offloads": pair.offloads, "counters": pair.counters(),
     }
     pair.close()

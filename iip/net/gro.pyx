@@ -17,7 +17,7 @@ from iip.wire.checksum cimport csum_fold, csum_pseudo4, csum_pseudo6
 from iip.wire.ethernet cimport ETH_IPV4, ETH_IPV6, eth_type
 from iip.wire.ipv4 cimport IP4_HLEN, IP4_MF, IP4_OFFSET, ip4_frag, ip4_sum20, ip_version
 from iip.wire.ipv6 cimport IP6_HLEN
-from iip.wire.tcp cimport TCP_HEADER, TH_ACK, TH_CWR, TH_FIN, TH_PSH, TH_RST, TH_SYN, TH_URG
+from iip.wire.tcp cimport ECN_FIELD, ECN_MARK, TCP_HEADER, TH_ACK, TH_CWR, TH_FIN, TH_PSH, TH_RST, TH_SYN, TH_URG
 
 cdef enum:
     FLOWS = 8                     # that are joined at the same time
@@ -97,9 +97,11 @@ cdef bint _checked(Net* net, uint32_t i, Packet* k, Look* s) noexcept nogil:
 
 
 cdef inline bint _joinable(Net* net, uint32_t i, Packet* k, Look* s) noexcept nogil:
-    """Data, nothing special, of the length that IP says."""
+    """Data, nothing special, of the length that IP says. Marks of congestion are counted by packets (RFC 9768 §3.2.2)."""
     cdef uint32_t size = load16(s.ip + 2) if s.v4 else load16(s.ip + 4) + IP6_HLEN
     s.payload = k.total_len - s.header
+    if unlikely((s.ip[1] if s.v4 else s.ip[1] >> 4) & ECN_FIELD == ECN_MARK):
+        return False
     return (s.payload != 0 and size + net.link_len == k.total_len
             and (s.tcp[13] & (NEVER_JOINED | TH_ACK)) == TH_ACK and _checked(net, i, k, s))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from iip.script.epoll import Epoll
+from iip.script.error_queue import control_messages
 from iip.script.errors import CallFailed, Mismatch, Unsupported, WouldBlock
 from iip.script.sockets import Descriptor, File, Pipe, Socket, TcpSocket, UdpSocket
 from iip.script.syntax import ANY, CallEvent, Struct, Word
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 _FLAGS = {"MSG_PEEK": "peek", "MSG_DONTWAIT": "dontwait", "MSG_WAITALL": "waitall", "MSG_MORE": "more",
           "MSG_NOSIGNAL": "nosignal", "MSG_TRUNC": "trunc", "MSG_EOR": "eor", "MSG_EOF": "eof", "MSG_NBIO": "dontwait",
-          "MSG_FASTOPEN": "fastopen"}
+          "MSG_FASTOPEN": "fastopen", "MSG_ZEROCOPY": "zerocopy"}
 _MAX_BUFFER = 1 << 26
 
 
@@ -284,12 +286,13 @@ class Calls:
 
     def call_recvmsg(self, args: list[Any], event: CallEvent) -> int:
         s = self.socket(args[0])
-        if args[2:] and args[2] is not ANY and args[2] & self.symbols.get("MSG_ERRQUEUE", 0):
-            raise Unsupported("MSG_ERRQUEUE")
-        flags = self.flags(args, 2)
         message = args[1]
-        control = message.get("msg_control", default=None) if isinstance(message, Struct) else None
-        if control is not None and control not in (ANY, [], 0):
+        control = message.get("msg_control", default=ANY) if isinstance(message, Struct) else ANY
+        if args[2:] and args[2] is not ANY and args[2] & self.symbols.get("MSG_ERRQUEUE", 0):
+            return self._error_queue(s, message, control)
+        flags = self.flags(args, 2)
+        inq = isinstance(s, TcpSocket) and s.options.get("TCP_INQ")
+        if control not in (ANY, [], 0) and not inq:
             raise Unsupported("control messages")
         vector = self._vector(message.get("msg_iov", default=[]))
         if isinstance(s, UdpSocket):
@@ -304,7 +307,40 @@ class Calls:
             got = self.symbols["MSG_TRUNC"] if whole > len(data) else 0
             self.compare("msg_flags", message.get("msg_flags", default=ANY), got)
             return len(data)
-        return self._scatter(args[0], vector, flags)
+        n = self._scatter(args[0], vector, flags)
+        if inq:
+            self._compare_control(control, [{"cmsg_level": self.symbols["SOL_TCP"], "cmsg_type": self.symbols["TCP_CM_INQ"],
+                                             "cmsg_data": len(s.rx) or int(s.fin_received)}])
+        return n
+
+    def _error_queue(self, s: Any, message: Any, control: Any) -> int:
+        entry = self.tcp_only(s, "MSG_ERRQUEUE").error_queue.take()
+        if entry is None:
+            raise CallFailed("EAGAIN")
+        flags = message.get("msg_flags", default=ANY)
+        if flags is not ANY:
+            bit = self.symbols["MSG_ERRQUEUE"]
+            self.compare("msg_flags", flags & bit, bit)
+        self._compare_control(control, control_messages(entry, self.symbols))
+        return 0
+
+    def tcp_only(self, s: Any, what: str) -> TcpSocket:
+        if not isinstance(s, TcpSocket):
+            raise Unsupported(f"{what} of UDP sockets")
+        return s
+
+    def _compare_control(self, expected: Any, actual: list[dict[str, Any]]) -> None:
+        """Times may differ by the tolerance."""
+        if expected is ANY:
+            return
+        for want, got in zip(expected, actual, strict=False):
+            data = want.get("cmsg_data", 2, default=ANY)
+            if isinstance(data, Struct) and isinstance(got["cmsg_data"], dict) and "scm_sec" in got["cmsg_data"]:
+                told = data.get("scm_sec", 0, default=0) * 1_000_000 + data.get("scm_nsec", 1, default=0) // 1000
+                came = got["cmsg_data"]["scm_sec"] * 1_000_000 + got["cmsg_data"]["scm_nsec"] // 1000
+                if abs(told - came) <= self.runner.settings.tolerance:
+                    got["cmsg_data"] = ANY
+        self.compare("the control messages", expected, actual)
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -322,6 +358,14 @@ class Calls:
 
     def _write(self, number: Any, data: bytes, flags: set[str], to: tuple[Any, int] | None = None) -> int:
         descriptor = self.fd(number)
+        if "zerocopy" in flags and isinstance(descriptor, UdpSocket):
+            raise Unsupported("MSG_ZEROCOPY of UDP sockets")
+        done = self._write_some(descriptor, data, flags, to)
+        if done and isinstance(descriptor, TcpSocket):
+            descriptor.error_queue.sent("zerocopy" in flags)
+        return done
+
+    def _write_some(self, descriptor: Descriptor, data: bytes, flags: set[str], to: tuple[Any, int] | None) -> int:
         if isinstance(descriptor, UdpSocket):
             return descriptor.write(data, flags, to)
         if not isinstance(descriptor, TcpSocket):
@@ -530,43 +574,3 @@ class Calls:
 
     def call_getpeername(self, args: list[Any], event: CallEvent) -> int:
         return self._name(args, self.socket(args[0]).remote)
-
-
-class Epoll(Descriptor):
-    """What epoll_wait looks at: by descriptor the wanted bits, the data, and for edges what was told last."""
-
-    ET, ONESHOT = 1 << 31, 1 << 30
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.watched: dict[int, list[Any]] = {}      # fd: wanted, data, descriptor generation last told
-
-    def control(self, operation: int, number: int, event: Any) -> None:
-        if operation == 2:
-            if number not in self.watched:
-                raise CallFailed("ENOENT")
-            del self.watched[number]
-            return
-        if operation == 1 and number in self.watched:
-            raise CallFailed("EEXIST")
-        if operation == 3 and number not in self.watched:
-            raise CallFailed("ENOENT")
-        wanted = event.get("events", 0, default=0)
-        data = event.get("fd", "ptr", "u32", "u64", "data", 1, default=number)
-        self.watched[number] = [wanted & 0xFFFFFFFF, data, None]
-
-    def collect(self, descriptors: dict[int, Descriptor], limit: int) -> list[tuple[int, Any]]:
-        found: list[tuple[int, Any]] = []
-        for number, entry in self.watched.items():
-            descriptor = descriptors.get(number)
-            if descriptor is None or len(found) == limit or entry[0] is None:
-                continue
-            bits = descriptor.ready() & ((entry[0] & ~(self.ET | self.ONESHOT)) | 8 | 16)
-            told = (descriptor.generation, bits)
-            if not bits or (entry[0] & self.ET and entry[2] == told):
-                continue
-            entry[2] = told
-            found.append((bits, entry[1]))
-            if entry[0] & self.ONESHOT:
-                entry[0] = None
-        return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iip.script.errors import Unsupported
 from iip.script.flows import SYN, Flow
 from iip.script.matching import ace_flags, icmp_numbers
+from iip.script.packet_grammar import ACK, RST
 from iip.script.packets import ICMP, ICMP6, TCP, UDP, encode_options, icmp_message, ip_packet, tcp_segment, udp_datagram
 from iip.script.stack import errno_of_icmp
 from iip.script.syntax import IcmpPacket, IpFields, PacketEvent, TcpPacket, UdpPacket
@@ -24,6 +25,8 @@ class Injector:
         self.runner = runner
         self.next_port = _FIRST_PORT
         self.cookies: set[Any] = set()        # servers that gave us a Fast Open cookie
+        self.half_open: set[Any] = set()      # connections whose SYN, and those whose ACK went to a listener
+        self.opened: set[Any] = set()
 
     def inject(self, event: PacketEvent) -> None:
         body = event.body
@@ -34,13 +37,13 @@ class Injector:
         else:
             self._icmp(event, body)
 
-    def _send(self, event: PacketEvent, flow: Any, protocol: int, payload: bytes) -> None:
+    def _send(self, event: PacketEvent, flow: Any, protocol: int, payload: bytes, lost: bool = False) -> None:
         ip = event.ip
         tos = (ip.tos or 0) | _ECN[ip.ecn]
         source, destination = flow.remote, flow.local
         raw = ip_packet(source, destination, protocol, payload, ttl=255 if ip.ttl is None else ip.ttl, tos=tos,
                         flow_label=ip.flow_label or 0)
-        self.runner.stack.feed(raw)
+        self.runner.stack.feed(raw, lost)
 
     # -- which connection ----------------------------------------------------------------------------------
 
@@ -78,7 +81,24 @@ class Injector:
             raise Unsupported(f"{len(options)} bytes of TCP options")
         segment = tcp_segment(flow.remote, flow.local, flow.rport, flow.lport, body.seq, ack, flags,
                               65535 if body.window is None else body.window, body.urgent, options, data)
-        self._send(event, flow, TCP, segment)
+        self._send(event, flow, TCP, segment, self._overflows(flow, body))
+
+    def _overflows(self, flow: Flow, body: TcpPacket) -> bool:
+        """A segment that would make one connection more than the backlog of listen() allows is as good as lost."""
+        listener = self.runner.stack.listeners.get(flow.lport)
+        if listener is None or body.flags & RST:
+            return False
+        full = listener.full(1 if self.runner.settings.personality == "linux" else 1.5)
+        if body.flags & (SYN | ACK) == SYN and flow.key not in self.opened:
+            if not full:
+                self.half_open.add(flow.key)
+            return full
+        if flow.key in self.half_open and body.flags & ACK:
+            if not full:
+                self.half_open.discard(flow.key)
+                self.opened.add(flow.key)
+            return full
+        return False
 
     # -- UDP -----------------------------------------------------------------------------------------------
 
@@ -117,8 +137,19 @@ class Injector:
         if body.quoted is None and kind not in (0, 8, 128, 129):
             flow, quoted = self._quoted(event, IcmpPacket(body.type, quoted=("tcp", 0, 0)))
         message = icmp_message(flow.remote, flow.local, kind, code, parameter, quoted)
+        before = self.runner.stack.engine.stats()["tcp_icmp_soft_error"]
         self._send(PacketEvent(event.direction, body, event.ip, event.addresses), _reporter(event, flow),
                    ICMP if version == 4 else ICMP6, message)
+        if self.runner.stack.engine.stats()["tcp_icmp_soft_error"] != before:
+            self._soft_error(flow)
+
+    def _soft_error(self, flow: Flow) -> None:
+        """An open connection outlives it; who set IP_RECVERR hears of it."""
+        for s in self.runner.sockets:
+            if (s.local and s.local[1] == flow.lport and s.remote == (flow.remote, flow.rport)
+                    and (s.options.get("IP_RECVERR") or s.options.get("IPV6_RECVERR"))):
+                s.error = self.runner.stack.icmp.get(flow.lport)
+                s.generation += 1
 
     def _icmp_flow(self, event: PacketEvent) -> Flow:
         settings = self.runner.settings

@@ -10,6 +10,8 @@ from iip.script.syntax import ANY, IcmpPacket, IpFields, Option, PacketEvent, Tc
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE = (1 << i for i in range(9))
 FLAG_LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "C": CWR, "A": AE,
                 "N": AE}
+# RFC 9768 section 3.2.3: the counters of each kind; without any, the kind that comes first
+ACCECN_ORDERS = {174: ("e1b", "ceb", "e0b"), 172: ("e0b", "ceb", "e1b")}
 _ADDRESS = r"(?:\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)"
 _TUNNELS = r"(ipv4|ipv6|gre|mpls|sit|vxlan)\b"
 _SEQUENCE = r"(\d+)\s*:\s*(\d+)\s*\(\s*(\d+)\s*\)"
@@ -165,10 +167,8 @@ def _rare_option(s: Scanner) -> Option:
         if found[1] in ("valid", "invalid"):
             raise Unsupported("TCP MD5 signatures", s.line())
         return Option("md5", _hex(s, found[1] or "00" * 16))
-    if found := s.match(r"(ECN|accecn|accecn0|accecn1)\b"):
-        while not s.peek(r"[,>]"):
-            s.match(r"[\w]+")
-        raise Unsupported("the AccECN option", s.line())
+    if s.match(r"(?:ECN|(?i:accecn[01]?))\b"):
+        return Option("ECN", _accecn(s))
     if found := s.match(_COMPLEX):
         raise Unsupported(f"the TCP option {found[1]}", s.line())
     if found := s.match(r"(?:kind|gen|unknown|opt)\b\s*(0x[0-9a-fA-F]+|\d+)\s*(?:data)?\s*(?:0x)?([0-9a-fA-F]*)\b"):
@@ -178,6 +178,18 @@ def _rare_option(s: Scanner) -> Option:
     if found := s.peek(r"([A-Za-z_][\w-]*)"):
         raise Unsupported(f"the TCP option {found[1]}", s.line())
     return s.error("a TCP option")
+
+
+def _accecn(s: Scanner) -> tuple[int, tuple[int, ...]]:
+    """The counters of accurate ECN in the order of the text, which tells the kind: the option's number and its values."""
+    names, values = [], []
+    while found := s.match(r"(e0b|e1b|ceb)\b\s*=?\s*(\d+)"):
+        names.append(found[1])
+        values.append(int(found[2]) & 0xFFFFFF)
+    for kind, order in ACCECN_ORDERS.items():
+        if tuple(names) == order[:len(names)]:
+            return kind, tuple(values)
+    return s.error("e1b N ceb N e0b N, or e0b N ceb N e1b N, and none to three of them")
 
 
 def _hex(s: Scanner, text: str) -> bytes:

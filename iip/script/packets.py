@@ -98,6 +98,9 @@ def encode_option(option: Option) -> bytes:
         return struct.pack("!BB", 34, 2 + len(value)) + value      # type: ignore[no-any-return]
     if kind == "FOEXP":
         return struct.pack("!BBH", 254, 4 + len(value), 0xF989) + value      # type: ignore[no-any-return]
+    if kind == "ECN":
+        number, counters = value
+        return struct.pack("!BB", number, 2 + 3 * len(counters)) + b"".join(n.to_bytes(3, "big") for n in counters)
     number, data = value
     return struct.pack("!BB", number, 2 + len(data)) + data      # type: ignore[no-any-return]
 
@@ -123,6 +126,8 @@ def _decode(kind: int, data: bytes) -> Option:
         return Option("md5", data)
     if kind == 34:
         return Option("FO", data)
+    if kind in (172, 174) and len(data) % 3 == 0:
+        return Option("ECN", (kind, tuple(int.from_bytes(data[i:i + 3], "big") for i in range(0, len(data), 3))))
     if kind == 254 and data[:2] == b"\xf9\x89":
         return Option("FOEXP", data[2:])
     return Option("unknown", (kind, data))
@@ -148,6 +153,9 @@ def option_text(option: Option) -> str:
         return f"TS val {value[0]!r} ecr {value[1]!r}"
     if kind == "sack":
         return "sack " + " ".join(f"{a}:{b}" for a, b in value)
+    if kind == "ECN":
+        names = ("e1b", "ceb", "e0b") if value[0] == 174 else ("e0b", "ceb", "e1b")
+        return " ".join(["ECN", *(f"{name} {n}" for name, n in zip(names, value[1], strict=False))])
     if kind in ("FO", "FOEXP", "md5"):
         return f"{kind} {value.hex()}".rstrip()
     if kind == "unknown":

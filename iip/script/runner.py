@@ -16,6 +16,7 @@ from iip.script.errors import CallFailed, Mismatch, ScriptError, Unsupported, Wo
 from iip.script.flows import SYN, Flow, Flows
 from iip.script.injection import Injector
 from iip.script.matching import differences, packet_text, received_text
+from iip.script.packet_grammar import ACK, AE, CWR, ECE, FIN, PSH
 from iip.script.packets import TCP, Live
 from iip.script.settings import Settings
 from iip.script.shell import run_shell
@@ -30,6 +31,7 @@ PATIENCE = 60_000_000             # µs after which a packet or a call will not 
 LONG_AGO = 3_600_000_000
 CALL_PATIENCE = 600_000_000
 SETTINGS = frozenset(f.name for f in fields(iip.Config))
+JOINED = FIN | PSH | ACK | ECE | CWR | AE      # flags of segments that a device has cut
 SHOWN = 12                        # packets of a failure's dump
 # cookies that scripts call by name where the test bed defines none
 COOKIES = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
@@ -67,7 +69,7 @@ class Runner:
         settings.fastopen(script)
         self._stack = self._make_stack(seed)
         self.flows = Flows(settings.ts_tick, settings.tolerance)
-        self._stack.observer = self.flows.sent
+        self._stack.observer = self._left
         self.options = SocketOptions(self)
         self.calls = Calls(self)
         self.injector = Injector(self)
@@ -185,6 +187,15 @@ class Runner:
     def waiting_for(self, event: CallEvent) -> bool:
         """Whether this is another attempt at a call that blocks."""
         return self.pending is not None and self.pending.call is event
+
+    def _left(self, p: Live) -> None:
+        """A packet left: what it tells of its connection, and when bytes left whose time somebody wants to know."""
+        self.flows.sent(p)
+        for s in self.sockets:
+            if p.data and p.protocol == TCP and isinstance(s, TcpSocket) and s.error_queue.stamps and s.remote == (
+                    p.destination, p.dport) and s.local and s.local[1] == p.sport:
+                iss = self.flows.of(p).iss or 0
+                s.error_queue.left(((p.seq - iss - 1) & 0xFFFFFFFF) + len(p.data), p.at)
 
     # -- playing -------------------------------------------------------------------------------------------
 
@@ -373,7 +384,8 @@ class Runner:
         while len(p.data) < body.length and self.stack.sent:
             more = self.stack.sent[0]
             if (more.protocol != TCP or more.sport != p.sport or more.dport != p.dport or not p.data or not more.data
-                    or more.seq != (p.seq + len(p.data)) & 0xFFFFFFFF or more.at != p.at or p.flags & ~24 & ~1
+                    or more.seq != (p.seq + len(p.data)) & 0xFFFFFFFF or more.at != p.at or p.flags & ~JOINED
+                    or (p.flags ^ more.flags) & (AE | ECE) or more.flags & ~p.flags & CWR
                     or len(p.data) + len(more.data) > body.length):
                 break
             self.stack.sent.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from iip.script.error_queue import OPT_ID
 from iip.script.errors import CallFailed, Unsupported
 from iip.script.info import info_values
 from iip.script.sockets import AT_CONNECTION, Socket, TcpSocket, UdpSocket
@@ -39,9 +40,10 @@ class SocketOptions:
             "SO_SNDBUFFORCE": self._set_sndbuf, "SO_LINGER": self._set_linger, "TCP_MAXSEG": self._set_maxseg,
             "TCP_CONGESTION": self._set_congestion, "SO_RCVLOWAT": self._set_rcvlowat,
             "TCP_DELACK": self._set_delack, "IP_MTU_DISCOVER": self._set_discover,
-            "IPV6_MTU_DISCOVER": self._set_discover, "IP_RECVERR": self._keep_udp("IP_RECVERR"),
-            "IPV6_RECVERR": self._keep_udp("IPV6_RECVERR"), "UDP_CORK": self._set_udp_cork,
+            "IPV6_MTU_DISCOVER": self._set_discover, "IP_RECVERR": self._keep("IP_RECVERR"),
+            "IPV6_RECVERR": self._keep("IPV6_RECVERR"), "UDP_CORK": self._set_udp_cork,
             "TCP_FASTOPEN": self._set_fastopen, "TCP_FASTOPEN_CONNECT": self._set_fastopen_connect,
+            "SO_ZEROCOPY": self._set_zerocopy, "SO_TIMESTAMPING": self._set_timestamping, "TCP_INQ": self._set_inq,
             "TCP_FUNCTION_BLK": self._set_functions, "TCP_WINDOW_CLAMP": self._set_clamp,
         }
 
@@ -77,7 +79,7 @@ class SocketOptions:
             self._set_stack(name, s, value)
         elif name in TIMES:
             s.options[name] = self._timeval(value)
-        elif name in REMEMBERED or (name == "SO_ZEROCOPY" and not value):
+        elif name in REMEMBERED:
             s.options[name] = value
         else:
             raise Unsupported(f"the socket option {name}")
@@ -166,6 +168,29 @@ class SocketOptions:
     def _set_fastopen_connect(self, s: Socket, value: Any) -> None:
         raise Unsupported("the socket option TCP_FASTOPEN_CONNECT")
 
+    def _set_zerocopy(self, s: Socket, value: Any) -> None:
+        if value not in (0, 1):
+            raise CallFailed("EINVAL")
+        if not isinstance(s, TcpSocket):
+            raise Unsupported("SO_ZEROCOPY of UDP sockets")
+        s.options["SO_ZEROCOPY"] = value
+
+    def _set_timestamping(self, s: Socket, value: Any) -> None:
+        if not isinstance(s, TcpSocket):
+            raise Unsupported("SO_TIMESTAMPING of UDP sockets")
+        if isinstance(value, Struct):
+            value = value.get("flags", 0, default=0)
+        if value & OPT_ID and not s.options.get("SO_TIMESTAMPING", 0) & OPT_ID:
+            if s.phase in ("new", "listening"):
+                raise CallFailed("EINVAL")
+            s.error_queue.base = s.error_queue.written
+        s.options["SO_TIMESTAMPING"] = value
+
+    def _set_inq(self, s: Socket, value: Any) -> None:
+        if value not in (0, 1):
+            raise CallFailed("EINVAL")
+        s.options["TCP_INQ"] = value
+
     def _set_rcvlowat(self, s: Socket, value: Any) -> None:
         s.options["SO_RCVLOWAT"] = max(1, value)
 
@@ -180,10 +205,8 @@ class SocketOptions:
             raise Unsupported("TCP without path MTU discovery")
         s.options["IP_MTU_DISCOVER"] = value
 
-    def _keep_udp(self, name: str) -> Callable[[Socket, Any], None]:
+    def _keep(self, name: str) -> Callable[[Socket, Any], None]:
         def keep(s: Socket, value: Any) -> None:
-            if isinstance(s, TcpSocket) and value:
-                raise Unsupported(f"{name} of TCP sockets")
             s.options[name] = value
         return keep
 

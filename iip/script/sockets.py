@@ -11,6 +11,7 @@ from typing import Any
 
 from iip.connection import Reason, State
 from iip.errors import ConnectionGone, IipError
+from iip.script.error_queue import ErrorQueue
 from iip.script.errors import CallFailed, WouldBlock
 from iip.script.stack import Stack
 
@@ -138,6 +139,7 @@ class TcpSocket(Socket):
         self.queue: deque[TcpSocket] = deque()
         self.last_info: Any = None
         self.progress = 0             # bytes that a blocking write has queued so far
+        self.error_queue = ErrorQueue(self)
         self.receive_space = 0        # bytes of window that SO_RCVBUF allows; 0: not set
 
     # -- from the engine -----------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class TcpSocket(Socket):
         if self.phase == "listening":
             return IN | RDNORM if self.queue else 0
         bits = 0
-        if self.error:
+        if self.error or self.error_queue:
             bits |= ERR
         if self.phase == "new":
             return OUT | WRNORM | HUP
@@ -301,6 +303,10 @@ class TcpSocket(Socket):
         self.phase = "listening"
         self.stack.listeners[self.local[1]] = self
         self.stack.engine.tcp_listen(self.local[1])
+
+    def full(self, factor: float) -> bool:
+        """Whether the connections that nobody has accepted are more than the backlog, or so many times it."""
+        return len(self.queue) > int(factor * self.backlog)
 
     def accept(self) -> TcpSocket:
         if self.phase != "listening":
@@ -384,6 +390,7 @@ class TcpSocket(Socket):
             raise CallFailed("EPIPE") from None
         if taken == 0:
             raise WouldBlock
+        self.error_queue.written += taken
         return taken
 
     def more(self, on: bool) -> None:

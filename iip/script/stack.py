@@ -94,10 +94,12 @@ class Stack(iip.Handler):
         self.sent.append(live)
         self.log.append((">", live))
 
-    def feed(self, raw: bytes) -> Live:
-        """A packet from the network, now."""
+    def feed(self, raw: bytes, lost: bool = False) -> Live:
+        """A packet from the network, now. `lost`: the sockets will not have it."""
         live = parse_packet(raw, self.now)
         self.log.append(("<", live))
+        if lost:
+            return live
         self.driver.feed(raw)
         self.run()
         return live
@@ -126,6 +128,7 @@ class Stack(iip.Handler):
     def tcp_acked(self, conn: Any, n: int) -> None:
         if conn.context is not None:
             conn.context.generation += 1
+            conn.context.error_queue.acknowledged(self.now)
 
     def tcp_shutdown(self, conn: Any) -> None:
         if conn.context is not None:

@@ -22,6 +22,13 @@ def _integer(text: str) -> int:
     return int(text.split()[0], 0)
 
 
+def _index(text: str) -> int:
+    value = _integer(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def number(setting: str, unit: float = 1, *, whole: bool = False, low: float | None = None) -> Setter:
     """A number, in `unit`s of the engine's setting."""
     def apply(runner: Runner, text: str) -> None:
@@ -125,11 +132,18 @@ def _lowat(runner: Runner, text: str) -> None:
 
 
 def _ecn(runner: Runner, text: str) -> None:
-    """More than 2 asks for accurate ECN, by Linux's and FreeBSD's numbers."""
-    value = _integer(text)
-    if not 0 <= value <= 2:
-        raise Unsupported(f"the value {text} (accurate ECN)")
-    runner.reconfigure(ecn=("off", "on", "passive")[value])
+    """More than 2 is accurate ECN, by Linux's numbers."""
+    runner.reconfigure(ecn=("off", "on", "passive", "accurate", "accurate-on", "accurate-passive")[_index(text)])
+
+
+def _bsd_ecn(runner: Runner, text: str) -> None:
+    """By FreeBSD's numbers; it sends no counters of bytes."""
+    runner.reconfigure(ecn=("off", "on", "passive", "accurate", "accurate-passive")[_index(text)], ecn_option="off")
+
+
+def _ecn_option(runner: Runner, text: str) -> None:
+    """2 falls back when the option seems to get lost, 3 never does."""
+    runner.reconfigure(ecn_option=("off", "needed", "always", "always")[_index(text)])
 
 
 def _delayed_ack(runner: Runner, text: str) -> None:
@@ -147,7 +161,8 @@ def _linux() -> dict[str, Setter]:
         "slow_start_after_idle": _slow_start_after_idle,
         "rto_max_ms": number("rto_max", 0.001), "rto_min_us": number("rto_min", 1e-6),
         "syn_linear_timeouts": only(0), "recovery": only(1), "early_retrans": only(3, 4), "frto": only(1, 2),
-        "dsack": flag("dsack"), "fack": unseen, "ecn": _ecn, "ecn_fallback": unseen, "reordering": only(3),
+        "dsack": flag("dsack"), "fack": unseen, "ecn": _ecn,
+        "ecn_option": _ecn_option, "ecn_option_beacon": unseen, "ecn_fallback": unseen, "reordering": only(3),
         "max_reordering": unseen, "abc": unseen, "low_latency": unseen, "mtu_probing": _mtu_probing,
         "base_mss": number("mtu_probing_base", whole=True),
         "mtu_probe_floor": unseen, "probe_interval": number("mtu_probing_interval"), "probe_threshold": unseen,
@@ -203,7 +218,7 @@ def _freebsd() -> dict[str, Setter]:
         "rfc3390": unseen, "rfc3465": only(1), "abc_l_var": unseen, "rfc6675_pipe": only(1), "newcwv": only(0), "tso": unseen,
         "do_prr": only(1), "do_prr_conservative": unseen, "do_lrd": unseen, "hostcache.enable": unseen,
         "hostcache.purgenow": unseen, "hostcache.purge": unseen, "hostcache.expire": unseen, "hostcache.prune": unseen,
-        "ecn.enable": _ecn, "ecn.maxretries": unseen, "syncookies": _syncookies, "syncookies_only": only(0),
+        "ecn.enable": _bsd_ecn, "ecn.maxretries": unseen, "syncookies": _syncookies, "syncookies_only": only(0),
         "syncache.rexmtlimit": number("synack_retries", whole=True), "syncache.see_other": unseen,
         "syncache.rst_on_sock_fail": only(1), "syncache.hashsize": unseen, "syncache.bucketlimit": unseen,
         "syncache.cachelimit": unseen, "fastopen.server_enable": _tfo_bit(2), "fastopen.client_enable": _tfo_bit(1),

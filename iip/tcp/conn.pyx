@@ -122,6 +122,8 @@ cdef uint16_t _largest_record(Tcp* s, Tcb* t) noexcept nogil:
     cdef uint32_t headers = (20 if t.flow.version == 4 else 40) + HEADERS
     if not s.net.caps & (CAP_TSO4 if t.flow.version == 4 else CAP_TSO6):
         return 0
+    if t.ecn & ECN_ACCURATE:
+        return 0                  # devices clear CWR in all but the first segment, and it is a bit of the counter
     if (s.net.caps & (CAP_SG | CAP_TX_L4_CSUM)) != (CAP_SG | CAP_TX_L4_CSUM):
         return 0                  # it would have to take it in pieces, and to make the checksums
     return <uint16_t>min(s.conf.tso, 65535 - headers)

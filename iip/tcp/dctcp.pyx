@@ -12,7 +12,7 @@ cdef enum:
 cdef struct Dctcp:
     uint64_t growth               # NewReno's
     uint64_t acked                # bytes in the window of observation,
-    uint64_t marked               # and those acknowledged with ECE
+    uint64_t marked               # and those that arrived marked: acknowledged with ECE, or told by accurate ECN
     uint32_t alpha
     uint32_t window_end
 
@@ -26,9 +26,9 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     cdef Dctcp* d = _state(t)
     d.acked += ack.acked
     if ack.ece:
-        d.marked += ack.acked
+        d.marked += ack.marked
     if seq_geq(t.snd_una, d.window_end) and d.acked:
-        d.alpha += <uint32_t>(d.marked * ONE // d.acked >> G_SHIFT) - (d.alpha >> G_SHIFT)
+        d.alpha += <uint32_t>(min(d.marked, d.acked) * ONE // d.acked >> G_SHIFT) - (d.alpha >> G_SHIFT)
         d.window_end = t.snd_nxt
         d.acked = d.marked = 0
     newreno_on_ack(s, t, ack)

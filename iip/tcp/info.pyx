@@ -1,12 +1,17 @@
 """What is known about one connection: see info.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
+from iip.tcp.accecn cimport BYTES_CE, BYTES_ECT_0, BYTES_ECT_1, OPTION_MANGLED
 from iip.tcp.rate cimport rate_start
 from iip.tcp.tcb cimport *
 
 cdef enum:
     INFINITE_SSTHRESH = 0x7FFFFFFF
     NEVER = 0x7FFFFFFF            # of tune_space: the receive buffer is fixed
+    # accecn_fail_mode
+    FAIL_ACE_RECV = 2
+    FAIL_OPT_RECV = 8
 
 
 cdef int _state(int state) noexcept:
@@ -51,6 +56,26 @@ cdef int64_t _waited(Tcp* s, Tcb* t, int by) noexcept:
     if not t.modes & MD_LIMITED:
         return 0
     return ((limit.rwnd if by == LIM_WINDOW else limit.sndbuf) + (s.now - limit.at if t.limited_by == by else 0)) // 1000
+
+
+cdef dict _ecn(Tcp* s, Tcb* t):
+    """By Linux's names: what was marked, of packets and of payload, and what became of accurate ECN."""
+    cdef AccEcn* a = accecn(s, t)
+    cdef AccEcn none
+    if t.state <= SYN_SENT or not t.ecn & (ECN_OK | ECN_ACCURATE):
+        memset(&none, 0, sizeof(AccEcn))
+        a = &none
+    return {
+        "delivered_ce": a.delivered, "received_ce": a.received,
+        "delivered_e1_bytes": a.delivered_bytes[BYTES_ECT_1], "delivered_e0_bytes": a.delivered_bytes[BYTES_ECT_0],
+        "delivered_ce_bytes": a.delivered_bytes[BYTES_CE], "received_e1_bytes": a.received_bytes[BYTES_ECT_1],
+        "received_e0_bytes": a.received_bytes[BYTES_ECT_0], "received_ce_bytes": a.received_bytes[BYTES_CE],
+        "ecn_mode": (3 if t.state == SYN_SENT and t.ecn & ECN_ASKED else 2 if t.ecn & ECN_ACCURATE
+                     else 1 if t.ecn & ECN_OK else 0),
+        "accecn_opt_seen": 0 if a.option == 0 else 1 if a.option == OPTION_MANGLED else 2,
+        "accecn_fail_mode": ((FAIL_ACE_RECV if t.ecn & ECN_DEAF and t.ecn & ECN_ACCURATE else 0)
+                             | (FAIL_OPT_RECV if a.option == OPTION_MANGLED else 0)),
+    }
 
 
 cdef dict _receiving(Tcp* s, Tcb* t):
@@ -111,10 +136,10 @@ cdef dict tcp_info(Tcp* s, Tcb* t):
         "state": _state(t.state), "ca_state": _phase(t), "retransmits": 0 if t.flags & TF_PERSIST else t.backoff,
         "probes": t.probes, "backoff": t.backoff,
         "options": ((1 if t.flags & TF_TS else 0) | (2 if t.flags & TF_SACK else 0) | (4 if t.flags & TF_WSCALE else 0)
-                    | (8 if t.ecn & ECN_OK else 0)),
+                    | (8 if t.ecn & (ECN_OK | ECN_ACCURATE) and t.state > SYN_SENT else 0)),
         "unacked": unacked, "sacked": sacked, "lost": lost, "retrans": retrans, "delivered": delivered,
         "delivery_rate": <uint64_t>t.rate_bytes * 1000000000 // <uint64_t>t.rate_interval if t.rate_interval else 0,
         "delivery_rate_app_limited": bool(t.app_limited),
         "pacing_rate": t.pacing_rate if t.cc_mode & CC_PACED else 0, "max_pacing_rate": t.max_pacing_rate,
-        "min_rtt": t.min_rtt // 1000, **_sending(s, t), **_receiving(s, t),
+        "min_rtt": t.min_rtt // 1000, **_sending(s, t), **_receiving(s, t), **_ecn(s, t),
     }

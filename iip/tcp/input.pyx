@@ -14,7 +14,7 @@ from iip.tcp.limits cimport rate_allows
 from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
-from iip.tcp.ecn cimport ecn_input
+from iip.tcp.ecn cimport ecn_input, ecn_repeated_syn
 from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
@@ -50,6 +50,7 @@ cdef inline int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     """Header and options, bounds and checksum. Afterwards the packet's data is the payload."""
     cdef Packet* k = pkt(s.pool, rx.pkt)
     cdef const uint8_t* p
+    cdef int found
     if unlikely(rx.l4_len < TCP_HEADER):
         return tcp_bad_header
     if unlikely(k.len < rx.l4_off + TCP_HEADER or k.len < rx.l4_off + (pkt_data(k)[rx.l4_off + 12] >> 4) * 4):
@@ -65,8 +66,10 @@ cdef inline int _parse(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     seg.ecn = rx.tos & ECN_FIELD
     if likely(seg.header == 32 and tcp_timestamps_only(p, seg)):
         pass
-    elif seg.header > TCP_HEADER and tcp_parse_options(p, seg) < 0:
-        return tcp_bad_options
+    elif seg.header > TCP_HEADER:
+        found = tcp_parse_options(p, seg)
+        if unlikely(found < 0):
+            return tcp_signed if found == SIGNED else tcp_bad_options
     if unlikely(rx.multicast or seg.sport == 0 or seg.dport == 0):
         return tcp_bad_address
     if unlikely(seg.sport == seg.dport and addr_eq(&rx.src, &rx.dst)):
@@ -231,6 +234,8 @@ cdef bint _acceptable(Tcb* t, Segment* seg) noexcept nogil:
 
 cdef int _repeated_syn(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """The SYN that opened this connection, again: so is the answer, if the application has given one."""
+    if unlikely(t.ecn & ECN_ACCURATE):
+        ecn_repeated_syn(s, t, seg)
     if t.flags & TF_ASKED or not t.flags & TF_PASSIVE:
         t.flags |= TF_SEND_SYN
         mark_dirty(s, t)
@@ -243,6 +248,8 @@ cdef int _unacceptable(Tcp* s, Tcb* t, Segment* seg, int verdict) noexcept nogil
         return _drop(s, seg, tcp_out_of_window)
     if t.state == SYN_RCVD and seg.flags & TH_SYN and seg.seq == t.irs:
         return _repeated_syn(s, t, seg)
+    if unlikely(t.ecn & ECN_ACCURATE) and seg.flags & TH_SYN and seg.seq == t.irs:
+        ecn_repeated_syn(s, t, seg)
     if seg.len == 0 and not seg.flags & (TH_SYN | TH_FIN):
         if t.challenge_at >= 0 and s.now - t.challenge_at < CHALLENGE_INTERVAL:
             count(s.counters, tcp_challenge_limited)
@@ -472,6 +479,14 @@ cdef bint _is_hard(IcmpError* e) noexcept nogil:
     return e.type == 1 and e.code in (1, 4)
 
 
+cdef bint _no_way(IcmpError* e) noexcept nogil:
+    """Unreachable, time exceeded or a bad header: soft errors for a connection that is open, but one that is being opened
+    fails at once, so that the application can try another address (RFC 5461 §4.1)."""
+    if e.version == 4:
+        return e.type in (3, 11, 12)
+    return e.type in (1, 3, 4)
+
+
 cdef void tcp_icmp(Tcp* s, IcmpError* e) noexcept nogil:
     """An ICMP error about a segment of ours (RFC 5927: it must quote a sequence number in flight; it ends
     only connections that are opening)."""
@@ -484,7 +499,7 @@ cdef void tcp_icmp(Tcp* s, IcmpError* e) noexcept nogil:
         return
     if e.mtu or (e.version == 4 and e.type == 3 and e.code == 4) or (e.version == 6 and e.type == 2):
         _path_mtu(s, t, e.mtu)
-    elif _is_hard(e) and t.state in (SYN_SENT, SYN_RCVD):
+    elif (t.state == SYN_SENT and _no_way(e)) or (t.state == SYN_RCVD and _is_hard(e)):
         count(s.counters, tcp_icmp_hard_error)
         conn_close(s, t, CLOSE_UNREACHABLE)
     else:

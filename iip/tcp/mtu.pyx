@@ -10,14 +10,17 @@ from iip.wire.tcp cimport TCP_HEADER
 cdef enum:
     MIN_MSS = 64                  # below this a peer only wants to make us work
     TIMESTAMP_OPTION = 12
+    ACCECN_OPTION = 12
     SMALLEST6 = 1280 - 40 - TCP_HEADER    # every path of IPv6 carries that (RFC 8200 §5)
     CLOSE_ENOUGH = 8              # bytes: the search is over
     FOLLOWING = 4                 # full segments behind a probe, so that its loss shows
     LEAST_WINDOW = 11             # segments: one probe must not matter much
 
 
-cdef inline uint32_t _options(Tcb* t) noexcept nogil:
-    return TIMESTAMP_OPTION if t.flags & TF_TS else 0
+cdef inline uint32_t _options(Tcp* s, Tcb* t) noexcept nogil:
+    """Bytes of options in every segment."""
+    cdef uint32_t n = TIMESTAMP_OPTION if t.flags & TF_TS else 0
+    return n + ACCECN_OPTION if t.ecn & ECN_OPTION and s.conf.ecn_option == ECN_OPTION_ALWAYS else n
 
 
 cdef uint32_t _possible(Tcp* s, Tcb* t) noexcept nogil:
@@ -28,7 +31,7 @@ cdef uint32_t _possible(Tcp* s, Tcb* t) noexcept nogil:
         mss = min(mss, s.conf.mss)
     if t.max_seg:
         mss = min(mss, t.max_seg)
-    mss -= min(mss, _options(t))
+    mss -= min(mss, _options(s, t))
     if not s.net.caps & CAP_SG:   # a segment is then one piece
         mss = min(mss, s.pool.cell_size - s.pool.headroom)
     return max(mss, <uint32_t>MIN_MSS)
@@ -48,7 +51,7 @@ cdef uint32_t _base(Tcp* s, Tcb* t) noexcept nogil:
     """Where a search begins: what nearly every path carries."""
     cdef uint32_t base = s.conf.mtu_base
     if t.flow.version == 6:
-        base = max(base, SMALLEST6 - _options(t))
+        base = max(base, SMALLEST6 - _options(s, t))
     return base
 
 
@@ -117,7 +120,7 @@ cdef bint mtu_black_hole(Tcp* s, Tcb* t) noexcept nogil:
     if t.modes & MD_MTU_PROBING:
         low = max(min(low, <uint32_t>t.mtu_low // 2), <uint32_t>MIN_MSS)
         if t.flow.version == 6:
-            low = max(low, SMALLEST6 - _options(t))
+            low = max(low, SMALLEST6 - _options(s, t))
     if pkt(s.pool, t.rtx_head).total_len <= low:
         return False              # size is not what keeps it from arriving
     count(s.counters, tcp_mtu_black_holes)

@@ -66,7 +66,9 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     t.data_segs_out += k.segs
     if unlikely(t.cc_mode):
         congestion_sent(s, t, k)
-    if unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
+    if unlikely(t.ecn & ECN_SHAKE and t.state >= ESTABLISHED):
+        send_control(s, t, k.seq, TH_ACK)     # RFC 9768 §3.2.2.1: a pure ACK before data tells of the SYN-ACK
+    elif unlikely(t.ecn & ECN_OK) and k.n_sent == 1 and k.total_len:
         return _send_capable(s, t, p, k.seq, flags)
     return send_segment(s, t, p, k.seq, flags)
 

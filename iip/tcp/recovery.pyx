@@ -8,6 +8,7 @@ from libc.string cimport memset
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
 from iip.net.output cimport net_confirm
+from iip.tcp.accecn cimport accecn_feedback, accecn_records
 from iip.tcp.conn cimport conn_route_options, mark_dirty, mark_ready
 from iip.tcp.mtu cimport mtu_black_hole, mtu_probe_arrived, mtu_probe_lost
 from iip.tcp.pacing cimport pacing_by_window
@@ -295,7 +296,8 @@ cdef void _echo(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
     if t.flags & (TF_RECOVERY | TF_LOSS) or seq_lt(t.snd_una, t.ecn_end):
         return
     count(s.counters, tcp_ecn_reductions)
-    t.ecn |= ECN_CWR
+    if t.ecn & ECN_OK:
+        t.ecn |= ECN_CWR
     t.ecn_end = t.snd_nxt
     _reduce(t, t.cc.on_ecn(s, t, min(info.in_flight, t.cwnd)))
 
@@ -304,6 +306,13 @@ cdef void _congestion_extras(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
     """`on_ack` for connections with delivery rates, pacing or ECN."""
     if t.cc_mode & CC_RATE:
         rate_sample(s, t, info)
+    if t.ecn & ECN_ACCURATE:
+        if info.acked or info.delivered:
+            accecn_feedback(s, t, info)
+    elif t.ecn & ECN_OK and info.seg.flags & TH_ECE:
+        info.ece = True
+        info.marked = info.acked
+        accecn(s, t).delivered += (info.acked + t.mss - 1) // t.mss
     t.cc.on_ack(s, t, info)
     if info.ece:
         _echo(s, t, info)
@@ -329,10 +338,14 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     info.in_flight = tcp_in_flight(t)
     info.delivered = info.lost = 0
     info.prior_at = 0
-    info.ece = t.ecn & ECN_OK and seg.flags & TH_ECE
+    info.seg = seg
+    info.ece = False
     info.sent_at = -1
     info.resent_at = 0
     info.original = info.dsack = info.news = info.recovery = False
+    if unlikely(t.ecn):
+        info.marked = 0
+        info.packets = accecn_records(s, t, seg.ack)
     _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
@@ -419,7 +432,7 @@ cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     memset(&info, 0, sizeof(AckInfo))
     info.in_flight = tcp_in_flight(t)
     info.rtt = -1
-    info.ece = t.ecn & ECN_OK and seg.flags & TH_ECE
+    info.seg = seg
     if not t.flags & TF_SACK:
         _duplicate_without_sack(s, t)
     elif seg.opts & OPT_SACK:

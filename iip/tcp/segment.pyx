@@ -2,9 +2,10 @@
 from libc.stdint cimport int32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_alloc, pkt_data, pkt_push
 from iip.net.state cimport net_tx_room
+from iip.tcp.accecn cimport accecn_flags, accecn_option
 from iip.tcp.tcb cimport *
 from iip.verdict cimport count, tx_no_buffer, tx_queue_full
-from iip.wire.bytes cimport likely, store32, unlikely
+from iip.wire.bytes cimport likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
 from iip.wire.tcp cimport *
 
@@ -83,23 +84,32 @@ cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept 
     return n
 
 
-cdef int _sack_option(Tcp* s, Tcb* t, uint8_t* p) noexcept nogil:
-    """Write the SACK option after two NOPs, a duplicate arrival first (RFC 2883 §4); bytes written, a multiple of 4."""
-    cdef SackBlock blocks[4]
-    cdef int n = 0, i, room = 3 if t.flags & TF_TS else 4
+cdef int _blocks_to_report(Tcp* s, Tcb* t, SackBlock* blocks) noexcept nogil:
+    """The blocks to report, a duplicate arrival first (RFC 2883 §4); how many."""
+    cdef int n = 0, room = 3 if t.flags & TF_TS else 4
     if t.dsack_len:
         blocks[0].left = t.dsack_left
         blocks[0].right = t.dsack_left + t.dsack_len
         n = 1
     if t.ooo_head != NIL:
         n += _blocks_of_queue(s, t, blocks + n, room - n)
-    if n == 0:
-        return 0
-    store32(p, 0x01010000u | (<uint32_t>TCPOPT_SACK << 8) | <uint32_t>(2 + 8 * n))
+    return n
+
+
+cdef uint32_t _write_sack(uint8_t* p, uint32_t at, SackBlock* blocks, int n) noexcept nogil:
+    """Write the SACK option behind `at` bytes of options, which end two bytes before a multiple of 4, or after two NOPs;
+    bytes written in all, a multiple of 4."""
+    cdef int i
+    if at == 0:
+        store16(p, (TCPOPT_NOP << 8) | TCPOPT_NOP)
+        at = 2
+    store16(p + at, (TCPOPT_SACK << 8) | <uint16_t>(2 + 8 * n))
+    at += 2
     for i in range(n):
-        store32(p + 4 + 8 * i, blocks[i].left)
-        store32(p + 8 + 8 * i, blocks[i].right)
-    return 4 + 8 * n
+        store32(p + at, blocks[i].left)
+        store32(p + at + 4, blocks[i].right)
+        at += 8
+    return at
 
 
 cdef inline uint32_t _room(Tcb* t) noexcept nogil:
@@ -107,30 +117,49 @@ cdef inline uint32_t _room(Tcb* t) noexcept nogil:
     return t.flow.mtu - TCP_HEADER - (20 if t.flow.version == 4 else 40)
 
 
-cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint8_t flags) noexcept nogil:
+cdef inline uint32_t _option_room(Tcb* t, uint32_t header, uint32_t payload) noexcept nogil:
+    """Bytes of more options behind such a header; none in what the device cuts into segments."""
+    cdef uint32_t used = header - TCP_HEADER + payload, room = _room(t)
+    return min(room - used, 60 - header) if used < room else 0
+
+
+cdef uint32_t _more_options(Tcp* s, Tcb* t, uint8_t* p, uint32_t room, uint32_t* owed) noexcept nogil:
+    """What few segments carry: counters of accurate ECN, SACK blocks. Bytes written, not more than `room`; `owed` what
+    is still to be told."""
+    cdef SackBlock blocks[4]
+    cdef int n = _blocks_to_report(s, t, blocks) if t.flags & TF_SACK else 0
+    cdef uint32_t used = 0
+    if n and 4 + 8 * <uint32_t>n > room:
+        n = 0                     # a full segment has no room for blocks: an ACK of its own brings them
+        owed[0] = t.flags & (TF_ACK_NOW | TF_ACK_LATER)
+    if t.ecn & ECN_OPTION:
+        used = accecn_option(s, t, p, room, &n)
+    if n:
+        t.dsack_len = 0
+        used = _write_sack(p, used, blocks, n)
+    return used
+
+
+cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags) noexcept nogil:
     """Put the TCP header in front of packet `p`, which holds the payload, and send it."""
     cdef Packet* k = pkt(s.pool, p)
     cdef uint8_t options[40]
-    cdef uint32_t header = TCP_HEADER, sack = 0, owed = 0
+    cdef uint32_t header = TCP_HEADER, more = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
-    if unlikely(t.ecn & ECN_ECHO):
-        flags |= TH_ECE
     if t.flags & TF_TS:
         header += 12
-    if unlikely(t.ooo_head != NIL or t.dsack_len) and t.flags & TF_SACK:
-        sack = _sack_option(s, t, options)
-        if k.total_len + header - TCP_HEADER + sack > _room(t):
-            sack = 0              # a full segment has no room for blocks: an ACK of its own brings them
-            owed = t.flags & (TF_ACK_NOW | TF_ACK_LATER)
-    pkt_push(k, header + sack)
+    if unlikely(t.ooo_head != NIL or t.dsack_len or t.ecn & ECN_OPTION):
+        more = _more_options(s, t, options, _option_room(t, header, k.total_len), &owed)
+    if unlikely(t.ecn & (ECN_ECHO | ECN_ACCURATE)):
+        flags |= TH_ECE if t.ecn & ECN_ECHO else accecn_flags(s, t, k.total_len == 0 and flags == TH_ACK)
+    pkt_push(k, header + more)
     h = pkt_data(k)
-    tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + sack, flags, wnd)
+    tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + more, flags, wnd)
     if t.flags & TF_TS:
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
-    if unlikely(sack != 0):
-        t.dsack_len = 0
-        copy_bytes(h + header, options, sack)
+    if unlikely(more != 0):
+        copy_bytes(h + header, options, more)
     hand_down(s, t, p)
     t.flags |= owed
     return True
@@ -142,7 +171,7 @@ cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogi
         dst[i] = src[i]
 
 
-cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint8_t flags) noexcept nogil:
+cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint16_t flags) noexcept nogil:
     """A segment without payload. False when the pool or the transmit queue has no room."""
     cdef uint32_t p
     if net_tx_room(s.net) == 0:

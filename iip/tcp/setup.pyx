@@ -7,12 +7,15 @@ from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport (
-    EXTRA, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, DemuxEntry, FastOpenEntry, Tcb, TcpConf)
+    EXTRA, EXTRA_ECN, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, AccEcn, DemuxEntry, FastOpenEntry, Tcb,
+    TcpConf)
 from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
 
 _MTU_PROBING = {"off": 0, "blackhole": 1, "always": 2}
+_ECN = ("off", "passive", "on", "accurate", "accurate-on", "accurate-passive")       # as ECN_OFF and the following
+_ECN_OPTION = ("off", "needed", "always")
 
 
 cdef int64_t _ns(seconds):
@@ -71,7 +74,8 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.nagle = config.nagle
     c.pacing = config.pacing
     c.max_pacing_rate = config.max_pacing_rate
-    c.ecn = ("off", "passive", "on").index(config.ecn)
+    c.ecn = _ECN.index(config.ecn)
+    c.ecn_option = _ECN_OPTION.index(config.ecn_option)
     c.cc = congestion_find(config.congestion)
     return 0
 
@@ -108,6 +112,8 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     cdef int i
     if sizeof(Tcb) > TCB_STRIDE:
         raise SystemError(f"a connection takes {sizeof(Tcb)} bytes, more than TCB_STRIDE")
+    if EXTRA_ECN + sizeof(AccEcn) > EXTRA:
+        raise SystemError(f"{sizeof(AccEcn)} bytes of AccEcn do not fit into EXTRA")
     memset(s, 0, sizeof(Tcp))
     tcp_configure(&s.conf, config)
     s.net = net

@@ -18,6 +18,7 @@ cdef struct SynOptions:
     uint8_t cookie[16]
     uint32_t ts_val
     uint32_t ts_ecr
+    bint accecn                   # counters of accurate ECN, which all have their first values
     bint bsd                      # in the order of 4.4BSD's descendants
 
 

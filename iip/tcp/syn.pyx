@@ -9,7 +9,7 @@ from iip.tcp.conn cimport conn_route_options
 from iip.tcp.fastopen cimport fastopen_data, fastopen_offer
 from iip.tcp.limits cimport rate_allows
 from iip.net.types cimport PROTO_TCP, Flow
-from iip.tcp.ecn cimport ecn_syn_flags, ecn_take_syn
+from iip.tcp.ecn cimport ecn_syn_flags, ecn_syn_option, ecn_take_syn
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.segment cimport copy_bytes, hand_down
 from iip.tcp.tcb cimport *
@@ -40,6 +40,21 @@ cdef uint32_t _write_fastopen(uint8_t* p, SynOptions* o) noexcept nogil:
     return n
 
 
+cdef uint32_t _write_accecn(uint8_t* p) noexcept nogil:
+    """RFC 9768 §3.2.1: where the counters begin, and a NOP."""
+    store32(p, (<uint32_t>TCPOPT_ACCECN1 << 24) | (11 << 16))
+    store32(p + 4, 1 << 24)
+    store32(p + 8, (1 << 8) | TCPOPT_NOP)
+    return 12
+
+
+cdef bint _room_for_accecn(SynOptions* o) noexcept nogil:
+    cdef uint32_t n = 4 + (12 if o.ts else 4 if o.sack else 0) + (4 if o.scale else 0)
+    if o.fastopen:
+        n += (o.n_cookie + (4 if o.fastopen_exp else 2) + 3) & ~<uint32_t>3
+    return n + 12 <= 40
+
+
 cdef uint32_t _write_bsd(uint8_t* p, SynOptions* o) noexcept nogil:
     """After the MSS: window scale, SACK permitted, timestamps; zeros at the end."""
     cdef uint32_t n = 4
@@ -64,7 +79,7 @@ cdef uint32_t _write_bsd(uint8_t* p, SynOptions* o) noexcept nogil:
 
 
 cdef uint32_t write_options(uint8_t* p, SynOptions* o) noexcept nogil:
-    """MSS, SACK permitted, timestamps, window scale, Fast Open; bytes written, 40 at most."""
+    """MSS, SACK permitted, timestamps, accurate ECN, window scale, Fast Open; bytes written, 40 at most."""
     cdef uint32_t n = 4
     store32(p, (<uint32_t>TCPOPT_MSS << 24) | (<uint32_t>4 << 16) | o.mss)
     if unlikely(o.bsd):
@@ -75,7 +90,9 @@ cdef uint32_t write_options(uint8_t* p, SynOptions* o) noexcept nogil:
         store32(p + n + 4, o.ts_val)
         store32(p + n + 8, o.ts_ecr)
         n += 12
-    elif o.sack:
+    if unlikely(o.accecn) and _room_for_accecn(o):
+        n += _write_accecn(p + n)
+    if o.sack and not o.ts:
         store32(p + n, (<uint32_t>TCPOPT_NOP << 24) | (<uint32_t>TCPOPT_NOP << 16) | (TCPOPT_SACK_OK << 8) | 2)
         n += 4
     if o.scale:
@@ -99,6 +116,7 @@ cdef void _own_options(Tcp* s, Tcb* t, SynOptions* o, bint answer) noexcept nogi
     o.wscale = t.rcv_wscale
     o.ts_val = s.ts_now + t.ts_offset
     o.ts_ecr = t.ts_recent if answer else 0
+    o.accecn = answer and t.ecn & ECN_ACCURATE and ecn_syn_option(s, t)
     if unlikely(t.fastopen):
         fastopen_offer(s, t, o)
 
@@ -171,6 +189,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
                      (TH_SYN | TH_ACK if answer else TH_SYN) | ecn_syn_flags(s, t, answer), wnd)
     copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
+    t.flow.tos &= ~<uint8_t>ECN_FIELD
     t.rcv_adv = t.rcv_nxt + wnd
     t.flags &= ~<uint32_t>TF_SEND_SYN
     t.t_rto = s.now + rto_backed_off(s, t)
@@ -193,6 +212,7 @@ cdef bint send_rst(Tcp* s, Tcb* t) noexcept nogil:
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.snd_nxt, t.rcv_nxt, header, TH_RST | TH_ACK, 0)
     if t.flags & TF_TS:
         tcp_write_timestamps(pkt_data(k) + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
+    t.flow.tos &= ~<uint8_t>ECN_FIELD
     t.flags &= ~<uint32_t>TF_SEND_RST
     count(s.counters, tcp_rst_out)
     return hand_down(s, t, p)

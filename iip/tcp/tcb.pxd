@@ -6,7 +6,7 @@ from iip.net.state cimport Net
 from iip.net.types cimport Flow
 from iip.tcp.limits cimport RateLimit, TallyEntry
 from iip.wire.rng cimport Rng
-from iip.wire.tcp cimport SackBlock
+from iip.wire.tcp cimport SackBlock, Segment
 
 cdef enum TcpState:
     CLOSED = 0
@@ -115,13 +115,26 @@ cdef enum:
     ECN_OK = 0x01                 # negotiated (RFC 3168 §6.1.1)
     ECN_ECHO = 0x02               # ECE on what we send (RFC 8257 §3.2: DCTCP.CE)
     ECN_CWR = 0x04                # the window was reduced: CWR on the next new data
+    ECN_ACCURATE = 0x08           # negotiated (RFC 9768 §3.1); in SYN-SENT: what our SYN asked for
     ECN_ASKED = 0x10              # our SYN asked for it
+    ECN_DEAF = 0x20               # accurate, but the path does not keep it: no ECT, and marks are not heard (§3.2.2.4)
+    ECN_OPTION = 0x40             # the peer sends byte counters: so do we (§3.2.3)
+    ECN_SHAKE = 0x80              # the next pure ACK, of ours or in SYN-RECEIVED the peer's, tells of the SYN-ACK (§3.2.2.1)
 
 cdef enum:
     # TcpConf.ecn
     ECN_OFF = 0
     ECN_PASSIVE                   # when the peer asks
-    ECN_ON
+    ECN_ON                        # and ask
+    ECN_ACCURATE_ASK              # the same for accurate ECN: ask for it,
+    ECN_ACCURATE_ON               # take it, and ask for the classic one,
+    ECN_ACCURATE_PASSIVE          # take it
+
+cdef enum:
+    # TcpConf.ecn_option
+    ECN_OPTION_OFF = 0
+    ECN_OPTION_NEEDED             # when a counter has changed, and thrice in a round trip
+    ECN_OPTION_ALWAYS
 
 cdef enum:
     # Tcb.cwnd_limited
@@ -184,7 +197,7 @@ cdef struct Tcb:
     uint8_t cc_mode               # CC_*
     uint8_t ecn                   # ECN_*; 0: not negotiated
     uint8_t cwnd_limited          # CWND_*
-    uint8_t ce_count              # marked segments received, as RFC 9768 counts
+    uint8_t ce_count              # r.cep of RFC 9768, its last 3 bits
     uint32_t usage                # most bytes unacknowledged in the window
     uint32_t usage_end            # that ends when this is acknowledged
     uint32_t unsent_head          # slices that have no sequence number on the wire yet
@@ -302,7 +315,7 @@ cdef struct Tcb:
     uint32_t user_timeout
     uint8_t keep_probes
     uint8_t limited_by            # LIM_*, 0: sending does not wait
-    uint8_t ce_told               # the peer's count of marked segments, its last 3 bits
+    uint8_t ce_told               # s.cep of RFC 9768: what the peer has counted, the last 3 bits
     uint32_t pace_burst           # pacing: ns that sending may be ahead of `pace_at`
     # statistics
     uint32_t segs_in
@@ -344,6 +357,24 @@ cdef struct Limits:
     int64_t sndbuf                # and for room in the send buffer
 
 
+cdef struct AccEcn:
+    # of a connection with ECN. Bytes are payload by the packets' ECN field: ECT(1), CE, ECT(0)
+    int64_t option_at             # when the option left last
+    uint32_t received             # marked packets that came,
+    uint32_t received_bytes[3]
+    uint32_t delivered            # and those of ours that the peer told of
+    uint32_t delivered_bytes[3]
+    uint8_t syn_field             # ECN field of the peer's SYN or SYN-ACK,
+    uint8_t field                 # and of its latest packet
+    uint8_t pending               # marks since our latest packet
+    uint8_t fields                # of the option, up to the last that has counted something
+    uint8_t demand                # packets that have to bring the option
+    uint8_t answers               # SYN-ACKs sent
+    uint8_t plain                 # the peer has also asked without flags
+    uint8_t heard                 # the first segment after the SYN came
+    uint8_t option                # the peer's: 0 none came, 1 good, 2 mangled on the way
+
+
 cdef struct AckInfo:
     # what one ACK told
     uint32_t acked                # bytes newly acknowledged
@@ -357,7 +388,10 @@ cdef struct AckInfo:
     bint dsack
     bint news                     # SACK blocks marked something
     bint recovery                 # the window is not the algorithm's at the moment
-    bint ece                      # the peer saw a mark of congestion (RFC 3168)
+    bint ece                      # the peer saw a mark of congestion
+    uint32_t marked               # bytes that arrived marked
+    uint32_t packets              # records acknowledged; with accurate ECN
+    Segment* seg
     # with CC_RATE: the delivery rate
     int64_t interval              # ns; 0: no sample
     uint32_t sampled              # bytes that arrived in it,
@@ -446,13 +480,15 @@ cdef struct TcpConf:
     bint strict_timestamps
     bint pacing
     uint8_t ecn                   # ECN_OFF...
+    uint8_t ecn_option            # ECN_OPTION_OFF...
     uint64_t max_pacing_rate
     const CongestionOps* cc
 
 
 cdef enum:
-    EXTRA = 256                   # bytes beside the connection that few connections need: of the congestion control
-    EXTRA_LIMITS = 224            # algorithm, and from here `Limits`
+    EXTRA = 320                   # bytes beside the connection that few connections need: of the congestion control
+    EXTRA_LIMITS = 224            # algorithm, from here `Limits`,
+    EXTRA_ECN = 248               # and from here `AccEcn`
     TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
 
 cdef enum:
@@ -550,6 +586,11 @@ cdef inline uint8_t* tcb_extra(Tcp* s, Tcb* t) noexcept nogil:
 cdef inline Limits* limits(Tcp* s, Tcb* t) noexcept nogil:
     """Of a connection with MD_LIMITED."""
     return <Limits*>(tcb_extra(s, t) + EXTRA_LIMITS)
+
+
+cdef inline AccEcn* accecn(Tcp* s, Tcb* t) noexcept nogil:
+    """Of a connection with ECN_OK or ECN_ACCURATE."""
+    return <AccEcn*>(tcb_extra(s, t) + EXTRA_ECN)
 
 
 cdef inline uint32_t to_ms(int64_t ns) noexcept nogil:

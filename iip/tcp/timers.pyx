@@ -15,10 +15,8 @@ from iip.wire.bytes cimport unlikely
 
 
 cdef void _time_out(Tcp* s, Tcb* t) noexcept nogil:
-    """Give up; the peer, if it is still there, learns it by RST (RFC 9293 §3.8.3)."""
+    """Give up. Nothing says so to a peer that did not answer for so long: if it still comes, it gets its RST then."""
     count(s.counters, tcp_timed_out)
-    if t.state > SYN_SENT:
-        t.flags |= TF_SEND_RST
     conn_close(s, t, CLOSE_TIMEOUT)
 
 
@@ -130,6 +128,7 @@ cdef void _keepalive_timer(Tcp* s, Tcb* t) noexcept nogil:
         t.t_idle = t.last_rx + from_ms(t.keep_idle)
         return
     if (s.now - t.last_rx >= from_ms(t.user_timeout) if t.user_timeout and t.probes else t.probes >= t.keep_probes):
+        t.flags |= TF_SEND_RST    # as is usual here: it may have data for us that nobody waits for
         _time_out(s, t)
         return
     count(s.counters, tcp_keepalives)

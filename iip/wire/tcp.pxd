@@ -11,6 +11,7 @@ cdef enum:
     TH_URG = 0x20
     TH_ECE = 0x40
     TH_CWR = 0x80
+    TH_AE = 0x100                 # with the two before: the ACE counter (RFC 9768 §3.2.2)
 
 cdef enum:
     # the ECN field of the IP header (RFC 3168 §5)
@@ -27,7 +28,10 @@ cdef enum:
     TCPOPT_SACK_OK = 4
     TCPOPT_SACK = 5
     TCPOPT_TIMESTAMP = 8
+    TCPOPT_MD5 = 19               # RFC 2385
     TCPOPT_FASTOPEN = 34          # RFC 7413
+    TCPOPT_ACCECN0 = 172          # RFC 9768 §3.2.3: bytes of ECT(0), CE, ECT(1),
+    TCPOPT_ACCECN1 = 174          # or ECT(1), CE, ECT(0)
     TCPOPT_EXPERIMENT = 254       # RFC 6994, shared by the value that follows
 
 cdef enum:
@@ -37,6 +41,7 @@ cdef enum:
     OPT_SACK_OK = 0x04
     OPT_SACK = 0x08
     OPT_TS = 0x10
+    OPT_ACCECN = 0x20
     OPT_FASTOPEN = 0x40
     OPT_FASTOPEN_EXP = 0x80       # in the experimental form
 
@@ -48,6 +53,10 @@ cdef enum:
     FASTOPEN_MAGIC = 0xF989       # of the experimental form (RFC 7413 §7)
     FASTOPEN_MIN = 4              # bytes of a cookie, an even number (RFC 7413 §4.1.1)
     FASTOPEN_MAX = 16
+    BAD_OPTION = -1               # its length contradicts its kind
+    SIGNED = -2                   # it has a signature that nobody here can check
+    ACE_SHIFT = 6                 # of the counter within the flags
+    ACE_MASK = 7
 
 
 cdef struct SackBlock:
@@ -65,7 +74,7 @@ cdef struct Segment:
     uint32_t header               # header bytes, options included
     uint16_t sport
     uint16_t dport
-    uint8_t flags
+    uint16_t flags
     uint8_t opts                  # OPT_*
     uint8_t wscale
     uint8_t n_sack
@@ -77,6 +86,7 @@ cdef struct Segment:
     SackBlock sack[4]
     const uint8_t* cookie         # Fast Open: in the packet, valid as long as it is
     uint8_t n_cookie              # its bytes; 0: a request for one
+    const uint8_t* accecn         # option of accurate ECN, as the cookie; its length is checked where it is read
 
 
 cdef inline void tcp_parse_header(const uint8_t* p, Segment* seg) noexcept nogil:
@@ -86,7 +96,7 @@ cdef inline void tcp_parse_header(const uint8_t* p, Segment* seg) noexcept nogil
     seg.seq = load32(p + 4)
     seg.ack = load32(p + 8)
     seg.header = (p[12] >> 4) * 4
-    seg.flags = p[13]
+    seg.flags = load16(p + 12) & 0x1FF
     seg.wnd = load16(p + 14)
     seg.urg = load16(p + 18)
     seg.opts = 0
@@ -124,7 +134,7 @@ cdef inline void _fastopen(const uint8_t* p, int n, uint8_t form, Segment* seg) 
 
 
 cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noexcept nogil:
-    """One option of `size` bytes at `p`. 0, or -1 when its length contradicts its kind."""
+    """One option of `size` bytes at `p`. 0, BAD_OPTION or SIGNED."""
     if kind == TCPOPT_MSS:
         if size != 4:
             return -1
@@ -147,16 +157,21 @@ cdef inline int _option(const uint8_t* p, int kind, int size, Segment* seg) noex
         seg.ts_val = load32(p + 2)
         seg.ts_ecr = load32(p + 6)
         seg.opts |= OPT_TS
+    elif kind == TCPOPT_ACCECN0 or kind == TCPOPT_ACCECN1:
+        seg.accecn = p
+        seg.opts |= OPT_ACCECN
     elif kind == TCPOPT_FASTOPEN:
         _fastopen(p + 2, size - 2, OPT_FASTOPEN, seg)
+    elif kind == TCPOPT_MD5:
+        return SIGNED
     elif kind == TCPOPT_EXPERIMENT and size >= 4 and load16(p + 2) == FASTOPEN_MAGIC:
         _fastopen(p + 4, size - 4, OPT_FASTOPEN_EXP, seg)
     return 0
 
 
 cdef inline int tcp_parse_options(const uint8_t* p, Segment* seg) noexcept nogil:
-    """All options (RFC 9293 §3.2: unknown ones are skipped by their length). 0, or -1 when a length is wrong."""
-    cdef int i = TCP_HEADER, end = seg.header, kind, size
+    """All options (RFC 9293 §3.2: unknown ones are skipped by their length). 0, BAD_OPTION or SIGNED."""
+    cdef int i = TCP_HEADER, end = seg.header, kind, size, found
     while i < end:
         kind = p[i]
         if kind == TCPOPT_EOL:
@@ -169,14 +184,15 @@ cdef inline int tcp_parse_options(const uint8_t* p, Segment* seg) noexcept nogil
         size = p[i + 1]
         if size < 2 or i + size > end:
             return -1
-        if _option(p + i, kind, size, seg) < 0:
-            return -1
+        found = _option(p + i, kind, size, seg)
+        if found < 0:
+            return found
         i += size
     return 0
 
 
 cdef inline void tcp_write_header(uint8_t* p, uint16_t sport, uint16_t dport, uint32_t seq, uint32_t ack,
-                                  uint32_t header, uint8_t flags, uint32_t wnd) noexcept nogil:
+                                  uint32_t header, uint16_t flags, uint32_t wnd) noexcept nogil:
     """The 20 fixed bytes with a zero checksum; `header` counts the options, a multiple of 4."""
     store16(p, sport)
     store16(p + 2, dport)

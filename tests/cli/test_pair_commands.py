@@ -58,6 +58,20 @@ def test_more_connections_than_one_port_of_the_server_takes(monkeypatch):
     assert found["counters"]["server"]["tcp_established"] == 1000
 
 
+def test_offered_load():
+    """Requests are due at regular times, so latency grows when they cannot be sent; no connection is left at the end."""
+    found = result("pingpong", "--seconds", 0.2, "--connections", 4, "--rate", 5000)
+    assert 0.8 * 5000 < found["transactions_per_s"] < 1.2 * 5000
+    assert found["packets_in_use"] == 0 and found["counters"]["client"]["tcp_closed"] == 4
+    too_much = result("pingpong", "--seconds", 0.2, "--connections", 1, "--rate", 1e9)
+    assert too_much["latency_us"]["p99"] > 1000 * found["latency_us"]["p50"] and too_much["packets_in_use"] == 0
+
+
+def test_small_writes():
+    found = result("bulk", "--seconds", 0.05, "--write", 100, "--verify")
+    assert found["bytes"] > 10_000 and found["wrong_bytes"] == 0 and found["write"] == 100
+
+
 @pytest.mark.parametrize("options", [
     *VARIANTS, ("--no-tso",), ("--no-lro",), ("--no-sg",), ("--no-tx-checksum",), ("--no-rx-checksum",), ("--no-zero-copy",),
     ("--no-tso", "--gso", "--gro", "--no-rx-checksum"), ("--copy", "--no-lro", "--ethernet"), ("--connections", 5)])
@@ -80,6 +94,8 @@ def test_tables_for_people():
     (("pingpong", "--connections", 0), "--connections"),
     (("pingpong", "--seconds", 0), "--seconds"),
     (("bulk", "--handler", "rust"), "--handler"),
+    (("pingpong", "--rate", 100, "--handler", "python"), "--rate"),
+    (("pingpong", "--rate", 0), "--rate"),
     (("bulk", "--ipv6", "--mtu", 1000), "1280"),
 ])
 def test_wrong_options_are_named(arguments, words):

@@ -5,10 +5,10 @@ import ipaddress
 import struct
 from dataclasses import dataclass, field
 
-FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << i for i in range(8))
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE = (1 << i for i in range(9))
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 
-_LETTERS = "FSRPAUEC"
+_LETTERS = "FSRPAUECN"
 M32 = 0xFFFFFFFF
 
 
@@ -57,7 +57,7 @@ def tcp(source, destination, sport, dport, seq, ack, flags, wnd=65535, *, option
     """A TCP segment with its checksum. `header`: what the data offset says in bytes, if not the truth."""
     options += bytes(-len(options) % 4)
     offset = (20 + len(options) if header is None else header) // 4
-    head = struct.pack("!HHIIBBHHH", sport, dport, seq & M32, ack & M32, offset << 4, flags, wnd, 0, urg)
+    head = struct.pack("!HHIIHHHH", sport, dport, seq & M32, ack & M32, offset << 12 | flags, wnd, 0, urg)
     segment = head + options + data
     value = checksum(pseudo_header(source, destination, TCP, len(segment)) + segment) ^ (0x5555 if bad_checksum else 0)
     return segment[:16] + struct.pack("!H", value) + segment[18:]
@@ -101,6 +101,11 @@ def opt_fastopen(cookie=b"", *, experimental=False):
     return struct.pack("!BB", 254 if experimental else 34, 2 + len(value)) + value
 
 
+def opt_accecn(*counters, kind=174):
+    """Accurate ECN: ECT(1), CE, ECT(0) bytes, the last ones may be left out; of kind 172 in the opposite order."""
+    return struct.pack("!BB", kind, 2 + 3 * len(counters)) + b"".join(n.to_bytes(3, "big") for n in counters)
+
+
 @dataclass
 class Options:
     mss: int | None = None
@@ -110,6 +115,7 @@ class Options:
     sack: tuple[tuple[int, int], ...] = ()
     fastopen: bytes | None = None
     fastopen_experimental: bytes | None = None
+    accecn: tuple[int, ...] | None = None
 
 
 def parse_options(raw):
@@ -131,6 +137,8 @@ def parse_options(raw):
         elif kind == 5:
             words = struct.unpack(f"!{len(value) // 4}I", value)
             out.sack = tuple(zip(words[::2], words[1::2], strict=True))
+        elif kind == 174:
+            out.accecn = tuple(int.from_bytes(value[i:i + 3], "big") for i in range(0, len(value), 3))
         elif kind == 34:
             out.fastopen = value
         elif kind == 254:
@@ -190,7 +198,7 @@ def parse_tcp(raw, at=0):
     source, destination, protocol, ttl, body = split_ip(raw)
     assert protocol == TCP, f"expected TCP, protocol {protocol} left"
     assert checksum(pseudo_header(source, destination, TCP, len(body)) + body) == 0, "TCP checksum"
-    sport, dport, seq, ack, offset, flags, wnd, _, urg = struct.unpack_from("!HHIIBBHHH", body)
-    header = (offset >> 4) * 4
-    return Segment(source, destination, sport, dport, seq, ack, flags, wnd, urg, body[header:],
+    sport, dport, seq, ack, bits, wnd, _, urg = struct.unpack_from("!HHIIHHHH", body)
+    header = (bits >> 12) * 4
+    return Segment(source, destination, sport, dport, seq, ack, bits & 0x1FF, wnd, urg, body[header:],
                    parse_options(body[20:header]), ttl, at, raw)

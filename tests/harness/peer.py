@@ -72,7 +72,7 @@ class Peer:
         s = wire.sent.popleft()
         assert (s.sport, s.dport) == (self.local_port, self.port), str(s)
         assert (str(s.source), str(s.destination)) == (self.local, self.remote), str(s)
-        mask = 0xFF if flags & PSH else 0xFF & ~PSH
+        mask = 0x1FF if flags & PSH else 0x1FF & ~PSH
         assert flag_names(s.flags & mask) == flag_names(flags), str(s)
         if s.flags & SYN and not s.flags & RST and seq is None:
             self.rcv = s.seq

@@ -320,6 +320,28 @@ def test_marks_instead_of_losses(sim, algorithm, version):
     assert flow.goodput(2, 8) > 0.6 * RATE * MSS / 1500
 
 
+@pytest.mark.parametrize("option", ["always", "needed", "off"])
+@pytest.mark.parametrize("algorithm", ["cubic", "dctcp"])
+def test_accurate_ecn_counts_every_mark(sim, algorithm, option):
+    """RFC 9768: what the sender knows is what the receiver has seen, packet by packet, and byte by byte with the option."""
+    a, b, link = path(sim, algorithm, ecn="accurate", ecn_option=option, queue=DropTail(bytes=20 * BDP, mark=BDP))
+    flow = BulkFlow(sim, a, b, stop=6)
+    sim.run(5.9)
+    early = flow.connection.info()
+    assert early.ecn_mode == 2
+    assert early.delivered_ce > 0
+    assert flow.retransmits == 0
+    stats = link.stats()["there"]
+    assert b.engine.stats()["tcp_ecn_ce"] == stats["marked"]
+    assert 0 <= stats["marked"] - early.delivered_ce < 0.2 * stats["marked"] + 100
+    if option == "always":
+        segment = flow.connection.mss
+        assert early.delivered_ce_bytes == pytest.approx(early.delivered_ce * segment, rel=0.02)
+    for side in (a, b):
+        assert side.engine.stats()["tcp_ecn_mangled"] == side.engine.stats()["tcp_ecn_bad_option"] == 0
+    assert flow.goodput(2, 5.9) > 0.6 * RATE * MSS / 1500
+
+
 def test_without_ecn_nothing_is_marked(sim):
     a, b, link = path(sim, "cubic", queue=DropTail(bytes=BDP, mark=BDP // 2))
     BulkFlow(sim, a, b)
@@ -327,10 +349,11 @@ def test_without_ecn_nothing_is_marked(sim):
     assert link.stats()["there"]["marked"] == 0
 
 
-def test_dctcp_keeps_the_queue_short(sim):
+@pytest.mark.parametrize("ecn", ["passive", "accurate"])
+def test_dctcp_keeps_the_queue_short(sim, ecn):
     """RFC 8257: the queue stays about the threshold, and the link full."""
     rtt, mark = 0.001, 30_000
-    a, b, link = path(sim, "dctcp", rtt=rtt, queue=DropTail(bytes=1 << 20, mark=mark), rto_min=0.01)
+    a, b, link = path(sim, "dctcp", rtt=rtt, ecn=ecn, queue=DropTail(bytes=1 << 20, mark=mark), rto_min=0.01)
     flows = [BulkFlow(sim, a, b, sample=0.001) for _ in range(2)]
     sim.run(3)
     assert sum(flow.goodput(1, 3) for flow in flows) > 0.95 * RATE * MSS / 1500

@@ -326,7 +326,6 @@ GOOD_OPTIONS = {
     "repeated, different": opt_mss(500) + opt_mss(1000),
     "experiment (RFC 6994)": b"\xfe\x06\xf9\x89\x00\x00\x01\x01",
     "empty unknown": b"\xfd\x02" * 20,
-    "md5 signature": b"\x13\x12" + bytes(16),
 }
 
 
@@ -338,6 +337,15 @@ def test_odd_but_legal_options(wire, options):
     peer.send(ACK, data=b"x", options=options)
     peer.expect(ACK)
     assert wire.handler.take() == [("accepted",), ("payload", b"x")]
+
+
+def test_signed_segments(wire, peer):
+    """RFC 2385 §2: nobody here has a key to check them with."""
+    signature = b"\x13\x12" + bytes(16)
+    other = Peer(wire, port=40001)
+    wire.engine.tcp_listen(80)
+    reject(wire, other.packet(SYN, options=signature), tcp_signed=1)
+    reject(wire, peer.packet(ACK, seq=peer.nxt, data=b"x", options=signature), tcp_signed=1)
 
 
 def test_options_of_a_syn_in_a_connection_change_nothing(wire, peer):

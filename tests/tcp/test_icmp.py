@@ -156,15 +156,33 @@ def test_hard_error_of_an_established_connection_is_soft(wire, version):
 
 
 def test_soft_errors(wire, version):
-    peer = enter(wire, SYN_SENT)
-    again = peer.expect(SYN, seq=peer.rcv - 1, ack=0, after=1)
-    wire.mark()
+    peer, segments, _ = in_flight(wire)
     for kind in SOFT[version]:
-        peer.icmp(*kind, quote=again)
-    assert wire.state == SYN_SENT
+        peer.icmp(*kind, quote=segments[1])
+    peer.expect_nothing()
+    assert wire.state == ESTABLISHED
     n = len(SOFT[version])
     wire.counters_are(icmp_in_error=n, tcp_icmp_soft_error=n)
-    peer.answer()
+
+
+@pytest.mark.parametrize("n", range(3))
+def test_soft_errors_end_an_attempt(wire, version, n):
+    """RFC 5461 §4.1: who connects can try another address at once."""
+    peer = enter(wire, SYN_SENT)
+    again = peer.expect(SYN, seq=peer.rcv - 1, ack=0, after=1)
+    peer.icmp(*SOFT[version][n % len(SOFT[version])], quote=again)
+    peer.expect_nothing(10)
+    assert wire.handler.take() == [("closed", Reason.UNREACHABLE)]
+
+
+def test_soft_errors_of_a_half_open_connection(wire, version):
+    peer = enter(wire, SYN_RCVD)
+    answer = peer.expect(SYN | ACK, seq=peer.rcv - 1, after=1)
+    for kind in SOFT[version]:
+        peer.icmp(*kind, quote=answer)
+    peer.expect_nothing()
+    assert wire.state == SYN_RCVD
+    peer.send(ACK)
     assert wire.state == ESTABLISHED
 
 
