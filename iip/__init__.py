@@ -14,11 +14,12 @@ from iip.handler import Handler  # noqa: E402
 from iip.info import TcpInfo  # noqa: E402
 from iip.memory.pool import PacketPool  # noqa: E402
 from iip.payload import Payload  # noqa: E402
+from iip.runtime.tunnel import Tunnel  # noqa: E402
 from iip.stats import Stats  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "AckSample", "ArpReply", "Batch", "Config", "ConfigError", "Conflict", "CongestionControl", "Connection",
     "ConnectionGone", "Datagram", "DriverError", "Engine", "Event", "Exhausted", "Handler", "IcmpError", "IcmpReply",
-    "IipError", "PacketPool", "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo",
+    "IipError", "PacketPool", "Payload", "Reason", "State", "Stats", "Syn", "TcpInfo", "Tunnel",
 ]

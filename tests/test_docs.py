@@ -42,10 +42,15 @@ def run(code: str) -> str:
 
 
 def test_readme_echo_runs():
-    echo, simulation, tunnel = blocks(ROOT / "README.md", "python")
+    echo, _asyncio, simulation, tunnel = blocks(ROOT / "README.md", "python")
     assert run(echo) == "b'hello'\n"
     assert run(simulation)
     assert run(tunnel + "print([packet[0] >> 4 for packet in packets])") == "[4]\n"
+
+
+def test_asyncio_echo_runs():
+    echo, *_ = blocks(ROOT / "docs" / "asyncio.md", "python")
+    assert run(echo) == "b'hello'\n"
 
 
 def test_driver_written_in_python_runs():

@@ -41,6 +41,11 @@ cdef class Driver:
         """A file descriptor that is readable when packets wait, or None if there is none."""
         return None
 
+    def notify(self, callback):
+        """Have `callback` called without arguments when packets wait for the engine (None: no more), for a driver without
+        a descriptor. False if the driver cannot: then somebody else has to know when to run the engine."""
+        return False
+
     def plain(self):
         """Before `attach`: hand in and take complete packets only, not larger than the MTU and with their checksums.
         For who forwards packets instead of ending their way."""

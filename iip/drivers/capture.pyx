@@ -37,6 +37,9 @@ cdef class Capture(Driver):
     def fileno(self):
         return self.inner.fileno()
 
+    def notify(self, callback):
+        return self.inner.notify(callback)
+
     def close(self):
         """Close the driver, and the file if it was opened here."""
         self.inner.close()

@@ -8,6 +8,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface, IPv6Interface
 
 from iip.errors import DriverError
@@ -145,6 +146,12 @@ def bring_up(name: str) -> None:
 
 def add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
     """Give the kernel's end of the device its addresses (interface notation); needs pyroute2."""
+    # pyroute2 runs an event loop of its own, and there may be one in this thread; a new one is in the same namespace
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_add_host_addresses, name, addresses).result()
+
+
+def _add_host_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
     try:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError

@@ -56,6 +56,9 @@ cdef class Impair(Driver):
     def fileno(self):
         return self.inner.fileno()
 
+    def notify(self, callback):
+        return self.inner.notify(callback)
+
     def close(self):
         """Free the packets on the wire and close the driver behind it."""
         line_clear(&self.rx_line)

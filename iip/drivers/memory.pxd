@@ -11,10 +11,13 @@ cdef class MemoryDriver(Driver):
     cdef bint whole               # what leaves arrives as it is: the other end takes large frames and unfinished checksums
     cdef bint shared              # both ends use one pool: packets pass by reference
     cdef bint closed
+    cdef object ready             # called when packets wait for our engine, or None
     cdef uint64_t tx_packets
     cdef uint64_t tx_bytes
     cdef uint64_t tx_dropped      # nobody at the other end
     cdef uint64_t rx_packets
+    cdef int _tx(self, const uint32_t* packets, int n) noexcept nogil
+    cdef void _tell(self) noexcept
     cdef int _tx_copy(self, const uint32_t* packets, int n) noexcept nogil
     cdef int _tx_finished(self, const uint32_t* packets, int n) noexcept nogil
     cdef bint _deliver(self, uint32_t packet) noexcept nogil

@@ -58,6 +58,10 @@ cdef class MemoryDriver(Driver):
             pkt_free(&self.pool.c, self.rest)
         self.rest = NIL
 
+    def notify(self, callback):
+        self.ready = callback
+        return True
+
     @property
     def pending(self):
         """Packets that wait for this end's engine."""
@@ -77,6 +81,19 @@ cdef class MemoryDriver(Driver):
         return take
 
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
+        n = self._tx(packets, n)
+        if unlikely(self.peer.ready is not None) and queue_len(&self.peer.inbox):
+            with gil:
+                self._tell()
+        return n
+
+    cdef void _tell(self) noexcept:
+        try:
+            self.peer.ready()
+        except Exception as error:
+            self.error = error
+
+    cdef int _tx(self, const uint32_t* packets, int n) noexcept nogil:
         cdef PacketQueue* inbox = &self.peer.inbox
         cdef Pool* pool = &self.pool.c
         cdef Packet* k

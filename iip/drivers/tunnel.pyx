@@ -3,12 +3,14 @@
 For a tunnel of the program's own (over UDP, TLS, a serial line, ...). Packets are bytes; the engine runs when
 the program calls `Engine.run`.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from iip.drivers.base cimport NEVER, Driver, copy_in
 from iip.drivers.queue cimport (PacketQueue, queue_clear, queue_dispose, queue_init, queue_len, queue_pop, queue_push,
                                 queue_room)
-from iip.memory.pool cimport NIL, pkt_free
+from iip.memory.pool cimport NIL, Pool, pkt, pkt_copy_out, pkt_free
+from iip.net.types cimport CAP_SG
 
 from iip.errors import DriverError
 
@@ -17,21 +19,31 @@ cdef enum:
     FRAME_MAX = 65535 + 14
 
 
+cdef bytes _bytes(Pool* pool, uint32_t i):
+    """What a chain holds."""
+    cdef uint32_t n = pkt(pool, i).total_len
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
+    pkt_copy_out(pool, i, 0, <uint8_t*>PyBytes_AS_STRING(out), n)
+    return out
+
+
 cdef class Tunnel(Driver):
     """mtu: bytes of an IP packet; medium: ``"ip"`` or ``"ethernet"``; capacity: packets that may wait in each
     direction; wake: called without arguments, inside `Engine.run`, when packets appear in an empty outgoing
-    queue. An exception that it raises ends the driver and comes out of `run`.
+    queue. An exception that it raises ends the driver and comes out of `run`. scatter_gather: the engine leaves packets in
+    pieces, which `drain` joins: sends that the engine refers to are then copied only once.
     """
     cdef PacketQueue incoming
     cdef PacketQueue outgoing
     cdef object wake
-    cdef bint closed
+    cdef object ready
+    cdef readonly bint closed
     cdef readonly uint64_t fed          # packets taken from the program
     cdef readonly uint64_t refused      # packets not taken: queue or pool full, empty, too long
     cdef readonly uint64_t drained      # packets given to the program
 
-    def __init__(self, mtu=1500, *, medium="ip", capacity=1024, wake=None):
-        super().__init__(medium=medium, mtu=mtu)
+    def __init__(self, mtu=1500, *, medium="ip", capacity=1024, wake=None, scatter_gather=False):
+        super().__init__(medium=medium, mtu=mtu, caps=CAP_SG if scatter_gather else 0)
         queue_init(&self.incoming, capacity)
         queue_init(&self.outgoing, capacity)
         self.wake = wake
@@ -47,11 +59,34 @@ cdef class Tunnel(Driver):
             queue_clear(&self.incoming, &self.pool.c)
             queue_clear(&self.outgoing, &self.pool.c)
 
+    def notify(self, callback):
+        self.ready = callback
+        return True
+
     # -- the program's side -----------------------------------------------------------------------------
     def feed(self, packet):
         """Hand a received packet (bytes-like, copied) to the engine, which sees it in its next run. False, and
         counted in `refused`, if queue or pool are full or no packet has that length."""
+        if not self._feed(packet):
+            return False
+        if self.ready is not None:
+            self.ready()
+        return True
+
+    def feed_many(self, packets):
+        """`feed` each; how many were taken."""
+        cdef Py_ssize_t n = 0
+        try:
+            for packet in packets:
+                n += self._feed(packet)
+        finally:
+            if n and self.ready is not None:
+                self.ready()
+        return n
+
+    cdef bint _feed(self, object packet) except -1:
         cdef uint32_t i = NIL
+        cdef Py_ssize_t length
         if self.pool is None:
             raise DriverError("tunnel: feed() before an engine has the driver; make the Engine first")
         length = len(packet) if isinstance(packet, bytes) else memoryview(packet).nbytes
@@ -64,21 +99,17 @@ cdef class Tunnel(Driver):
         self.fed += 1
         return True
 
-    def feed_many(self, packets):
-        """`feed` each; how many were taken."""
-        feed = self.feed
-        return sum(feed(packet) for packet in packets)
-
     def drain(self, limit=None):
         """Take up to `limit` outgoing packets as a list of `bytes`."""
-        cdef uint32_t i
+        cdef uint32_t i, _n
         cdef uint32_t n = queue_len(&self.outgoing)
+        cdef list packets = []
         if limit is not None:
             n = min(n, <uint32_t>max(0, min(limit, n)))
-        packets = []
-        for _ in range(n):
-            packets.append(self.pool.bytes(self.outgoing.slots[self.outgoing.head & self.outgoing.mask]))
-            i = queue_pop(&self.outgoing)
+        for _n in range(n):
+            i = self.outgoing.slots[self.outgoing.head & self.outgoing.mask]
+            packets.append(_bytes(&self.pool.c, i))
+            queue_pop(&self.outgoing)
             pkt_free(&self.pool.c, i)
         self.drained += n
         return packets
@@ -90,7 +121,7 @@ cdef class Tunnel(Driver):
         cdef uint32_t n = 0
         while queue_len(&self.outgoing):
             i = queue_pop(&self.outgoing)
-            packet = self.pool.bytes(i)
+            packet = _bytes(&self.pool.c, i)
             pkt_free(&self.pool.c, i)
             self.drained += 1
             n += 1
