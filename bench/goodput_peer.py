@@ -82,8 +82,12 @@ def linux_send(options, stop):
     selector = selectors.DefaultSelector()
     socks = []
     for _ in range(options.flows):
-        sock = socket.create_connection((options.remote, PORT), timeout=CONNECT, source_address=(options.local, 0))
+        sock = socket.socket()
+        # before it connects: a connection that begins with BBR, some systems' default, goes on being paced
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, options.algorithm.encode())
+        sock.settimeout(CONNECT)
+        sock.bind((options.local, 0))
+        sock.connect((options.remote, PORT))
         sock.setblocking(False)
         selector.register(sock, selectors.EVENT_WRITE)
         socks.append(sock)
