@@ -104,15 +104,20 @@ cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
     t.dup_acks = 0
 
 
-cdef bint _was_spurious(Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
-    """The ACK answers a segment sent before our first retransmission (Eifel, RFC 3522), or every retransmission was
-    reported as superfluous (RFC 3708)."""
+cdef bint _was_spurious(Tcb* t, Segment* seg, AckInfo* info, bint advanced) noexcept nogil:
+    """Everything that was thought lost arrived before any of it was sent again, as when ACKs come many at once; or the ACK
+    answers a segment sent before our first retransmission (Eifel, RFC 3522), or every retransmission was reported as
+    superfluous (RFC 3708)."""
     if not t.undo:
         return False
-    if t.flags & TF_TS and seg.opts & OPT_TS and t.retrans_stamp and seg.ts_ecr:
+    if t.retrans_stamp == 0:
+        return t.lost == 0
+    if not advanced:
+        return False
+    if t.flags & TF_TS and seg.opts & OPT_TS and seg.ts_ecr:
         if seq_lt(seg.ts_ecr, t.retrans_stamp):
             return True
-    return info.dsack and t.retrans_stamp and t.undo_retrans == 0
+    return info.dsack and t.undo_retrans == 0
 
 
 # -- the congestion window while recovering (RFC 6937) -----------------------------------------------------
@@ -271,7 +276,7 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
     if t.tlp_end:
         _end_probe(s, t, seg, info)
     if t.flags & (TF_RECOVERY | TF_LOSS):
-        if advanced and _was_spurious(t, seg, info):
+        if _was_spurious(t, seg, info, advanced):
             _undo(s, t)
         elif t.flags & TF_LOSS:
             _after_timeout(s, t, info, advanced)

@@ -286,6 +286,31 @@ def test_spurious_recovery_is_undone(wire):
     assert wire.row["cwnd"] >= before and wire.counted()["tcp_undone"] == 1
 
 
+@pytest.mark.parametrize("options", [opt_sack_permitted(), b""])
+def test_what_arrives_before_it_is_sent_again_was_not_lost(wire, options):
+    """A segment that was overtaken by three, and the ACK of all of them, in one run: nothing is sent again, and the window
+    is what it was."""
+    peer, start = sender(wire, 10, options, 0.1)
+    overtaken = [peer.packet(ACK, ack=start, options=opt_sack((start + MSS, start + i * MSS)) if options else b"")
+                 for i in (2, 3, 4)]
+    wire.feed(*overtaken, peer.packet(ACK, ack=start + 4 * MSS))
+    peer.expect_nothing(0.05)
+    assert wire.row["cwnd"] >= 10 * MSS and wire.row["ssthresh"] > 1 << 30
+    assert wire.counted()["tcp_undone"] == 1
+    peer.send(ACK)
+
+
+def test_one_of_two_arrives_before_it_is_sent_again(wire):
+    """Of two holes one is filled in the same run: the other was lost, and the window stays smaller."""
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
+    block = (start + 2 * MSS, start + 5 * MSS)
+    wire.feed(peer.packet(ACK, ack=start, options=opt_sack(block)), peer.packet(ACK, ack=start + MSS, options=opt_sack(block)))
+    peer.expect(ACK, seq=start + MSS, data=bytes([1]) * MSS)
+    peer.expect_nothing()
+    assert wire.row["ssthresh"] == 5 * MSS and "tcp_undone" not in wire.counted()
+    peer.send(ACK)
+
+
 def test_timeout_keeps_what_was_sacked(wire):
     peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
     peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 3 * MSS)))
