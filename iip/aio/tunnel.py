@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any
 
 from iip.aio.stack import Stack
 from iip.drivers.tunnel import Tunnel as Driver
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _BATCH = 1 << 18                  # bytes that one call of `output` brings: they stay in the cache, and in the heap
 _FULL = 50_000_000                # ns between two looks at a queue that nobody drains

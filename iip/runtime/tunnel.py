@@ -5,15 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Buffer
-
 from iip.config import Config
 from iip.drivers.tunnel import Tunnel as Driver
 from iip.facade import Engine
 from iip.memory.pool import PacketPool
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 _PASSES = 1000                    # of one `run`, so that it ends
 
