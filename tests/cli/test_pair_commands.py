@@ -1,5 +1,6 @@
 """`iip pingpong` and `iip bulk`: what they print, what they find, what they refuse."""
 import json
+import signal
 import subprocess
 import sys
 
@@ -113,7 +114,9 @@ def test_without_the_libraries_it_says_what_to_install():
 
 def test_interrupt_ends_it():
     program = [sys.executable, "-m", "iip.cli.main", "pingpong", "--seconds", "60"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # whoever starts the tests in the background has them ignore interrupts
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
         process.send_signal(2)
