@@ -1,6 +1,5 @@
 """`iip pingpong` and `iip bulk`: what they print, what they find, what they refuse."""
 import json
-import signal
 import subprocess
 import sys
 
@@ -113,10 +112,10 @@ def test_without_the_libraries_it_says_what_to_install():
 
 
 def test_interrupt_ends_it():
-    program = [sys.executable, "-m", "iip.cli.main", "pingpong", "--seconds", "60"]
-    # whoever starts the tests in the background has them ignore interrupts
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+    # a shell has what it starts in the background ignore interrupts, and so would we
+    start = "import signal; signal.signal(2, signal.default_int_handler); from iip.cli.main import main; main()"
+    program = [sys.executable, "-c", start, "pingpong", "--seconds", "60"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
         process.send_signal(2)
