@@ -19,6 +19,7 @@ def main(arguments):
     if "--quick" in arguments:
         options.append("--benchmark-disable")
     else:
+        (HERE / "results").mkdir(exist_ok=True)
         options += ["--benchmark-json", str(HERE / "results" / "suites.json"), "--benchmark-group-by=group",
                     "--benchmark-columns=median,iqr,min,rounds", "--benchmark-sort=name", "--benchmark-disable-gc"]
     return pytest.main(options + arguments)
