@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from iip.aio.limits import WriteLimits
 from iip.aio.names import ANY_PORT, Address, SockName, StackSocket, literal, sockname
 from iip.aio.reasons import os_error
 from iip.errors import ConfigError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _UDP = 17
 _LARGEST = 65507
-_HIGH = 64 * 1024
 _PORT_UNREACHABLE = {(4, 3, 3), (6, 1, 4)}        # version, type, code
 
 
@@ -59,7 +59,7 @@ class Datagrams:
         return any(sent)
 
 
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(WriteLimits, asyncio.DatagramTransport):
     """Made by `Stack.create_datagram_endpoint`; what `asyncio.DatagramTransport` documents holds.
 
     An endpoint that takes any address or port shows where a datagram was sent to: a protocol with a method
@@ -72,8 +72,6 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._stack, self._places, self.peer = stack, places, peer
         self._closing = self._lost = self._paused = False
         self._waiting: deque[tuple[bytes, tuple[Address, int], tuple[Address, int] | None]] = deque()
-        self._size = 0
-        self._high, self._low = _HIGH, _HIGH // 4
         self._port = places[0][1]
         fixed = places[0][0]
         self._source = None if isinstance(fixed, int) else fixed
@@ -185,21 +183,6 @@ class DatagramTransport(asyncio.DatagramTransport):
         if self._closing and not self._waiting:
             self.lose(None)
         return len(self._waiting) < before
-
-    def get_write_buffer_size(self) -> int:
-        return self._size
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = _HIGH if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
 
     # -- ending ----------------------------------------------------------------------------------------------
     def close(self) -> None:

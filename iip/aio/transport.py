@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from iip.aio.handler import Sink
+from iip.aio.limits import WriteLimits
 from iip.aio.names import SockName, StackSocket, sockname
 from iip.aio.reasons import closed_error
 from iip.connection import Connection, Reason
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     from iip.aio.stack import Stack
 
 _REFERENCE = 4096                 # bytes of a rest from which on it is lent to the engine instead of copied
-_HIGH = 64 * 1024
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(WriteLimits, asyncio.Transport):
     """Made by `Stack`; what `asyncio.Transport` documents holds. Calls of the protocol happen while the engine runs, but
     `connection_lost` in a turn of the loop of its own."""
 
@@ -37,11 +37,9 @@ class StreamTransport(asyncio.Transport):
         self._lost = False        # connection_lost was called or is about to be
         self._eof = False         # write_eof was called
         self._waiting: deque[bytes | memoryview] = deque()
-        self._size = 0            # bytes in it
         self._held: list[bytes] = []          # came after the protocol had paused
         self._held_eof = False                # and so did the peer's FIN
         self._protocol_paused = False
-        self._high, self._low = _HIGH, _HIGH // 4
         self._sink = Sink(self)
         self.set_protocol(protocol)
         conn.nodelay = True
@@ -220,21 +218,9 @@ class StreamTransport(asyncio.Transport):
         except BaseException as error:
             self._report(error, f"protocol.{name}() failed")
 
-    def get_write_buffer_size(self) -> int:
-        return self._size
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = _HIGH if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-        if self._size > high and not self._protocol_paused:
+        super().set_write_buffer_limits(high, low)
+        if self._size > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._tell(self._protocol.pause_writing, "pause_writing")
 
