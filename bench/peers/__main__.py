@@ -112,15 +112,22 @@ def write(rows, absent, options):
     plot(rows, base.with_suffix(".png"))
 
 
-def plot(rows, path):
+def pyplot():
+    """matplotlib's, without a screen; None, said to the user, when it is not installed."""
     try:
         import matplotlib
     except ImportError:
         print("no plot: pip install 'iip[plot]'", file=sys.stderr)
-        return
+        return None
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot
+    return matplotlib.pyplot
 
+
+def plot(rows, path):
+    plt = pyplot()
+    if plt is None:
+        return
     columns = sorted({(row["size"], row["connections"]) for row in rows})
     names = [name for name in PEERS if any(row["peer"] == name for row in rows)]
     figure, axes = plt.subplots(1, len(columns), figsize=(2 + 3.5 * len(columns), 1 + 0.4 * len(names)), squeeze=False, sharey=True)

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.peers.__main__ import ROOT, machine
+from bench.peers.__main__ import ROOT, machine, pyplot
 
 WORK = ("bulk", "latency", "connections")
 STACKS = {
@@ -149,14 +149,9 @@ def markdown(rows, absent):
 
 
 def plot(rows, path):
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: pip install 'iip[plot]'", file=sys.stderr)
+    plt = pyplot()
+    if plt is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     bars = [row for row in rows if row["work"] == "bulk"]
     figure, axis = plt.subplots(figsize=(7, 1 + 0.4 * len(bars)))
     axis.barh([f"{row['stack']}, MTU {row['mtu']}" if row["mtu"] else row["stack"] for row in bars],
