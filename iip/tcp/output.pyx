@@ -160,19 +160,18 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
 
 # -- new data ----------------------------------------------------------------------------------------------
 
-cdef inline void _start_rto(Tcp* s, Tcb* t) noexcept nogil:
-    """RFC 6298 §5.1: the timer runs while anything is unacknowledged."""
+cdef inline bint _start_rto(Tcp* s, Tcb* t) noexcept nogil:
+    """RFC 6298 §5.1: the timer runs while anything is unacknowledged. False when it did already."""
     if t.t_rto == TIMER_OFF or t.flags & TF_PERSIST:
         t.flags &= ~<uint32_t>TF_PERSIST
         arm_timer(s, t)
+        return True
+    return False
 
 
 cdef inline void _timer_for_new(Tcp* s, Tcb* t) noexcept nogil:
     """New data left."""
-    if t.t_rto == TIMER_OFF or t.flags & TF_PERSIST:
-        t.flags &= ~<uint32_t>TF_PERSIST
-        arm_timer(s, t)
-    else:
+    if not _start_rto(s, t):
         arm_after_sending(s, t)
 
 
