@@ -6,6 +6,7 @@ Cython `Driver`.
 """
 from enum import IntFlag
 
+from iip.drivers.af_packet import AfPacket
 from iip.drivers.base import Driver, PythonDriver
 from iip.drivers.capture import Capture
 from iip.drivers.impair import Impair
@@ -29,5 +30,5 @@ class Capability(IntFlag):
     LRO = 0x80                        # may hand in TCP segments larger than the MTU
 
 
-__all__ = ["Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
+__all__ = ["AfPacket", "Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
            "Impairments", "MemoryDriver", "MemoryLink", "PythonDriver", "Tap", "Tun", "Tunnel"]

@@ -5,17 +5,14 @@ front (struct virtio_net_hdr) that says what is left to the other side: the chec
 way, and the cutting into segments, so that TCP sends and receives up to 64 KiB at once.
 """
 from libc.errno cimport EAGAIN, EBADF, EINTR, ENODEV, ENXIO, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from iip.drivers.base cimport Driver
-from iip.memory.pool cimport (
-    NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data,
-    pkt_free)
+from iip.drivers.vnet cimport VnetHeader, vnet_describe, vnet_received
+from iip.memory.pool cimport NIL, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data, pkt_free
 from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.wire.bytes cimport unlikely
-from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
-from iip.wire.tcp cimport TH_CWR
+from iip.wire.ethernet cimport ETH_HLEN
 
 import ipaddress
 import os
@@ -48,24 +45,6 @@ cdef enum:
     ETHERNET = 18                 # header and one VLAN tag, bytes
     LARGEST = 65535 + ETHERNET    # frame of many segments, bytes
     MAX_CELLS = 64                # cells that one frame is read into
-
-
-cdef struct VnetHeader:
-    # struct virtio_net_hdr, in native byte order
-    uint8_t flags                 # VN_*
-    uint8_t gso_type
-    uint16_t header               # bytes of all headers
-    uint16_t gso_size
-    uint16_t csum_start           # from there to the end,
-    uint16_t csum_offset          # the result as far behind csum_start
-
-
-cdef enum:
-    VN_NEEDS_CSUM = 1
-    VN_DATA_VALID = 2
-    VN_GSO_TCPV4 = 1
-    VN_GSO_TCPV6 = 4
-    VN_GSO_ECN = 0x80
 
 
 cdef class TunTap(Driver):
@@ -231,7 +210,7 @@ cdef class TunTap(Driver):
             return True
         self._take(<uint32_t>got, have, packet)
         if self.vnet:
-            self._received(pkt(pool, packet[0]), &header)
+            vnet_received(pkt(pool, packet[0]), &header, self.link)
         self.rx_packets += 1
         self.rx_bytes += <uint64_t>got
         return True
@@ -254,20 +233,6 @@ cdef class TunTap(Driver):
         for i in range(have[0]):
             self.posted[i] = self.posted[i + used]
 
-    cdef void _received(self, Packet* k, const VnetHeader* header) noexcept nogil:
-        """What the kernel left undone, or did for us."""
-        cdef int kind
-        if header.flags & (VN_NEEDS_CSUM | VN_DATA_VALID):
-            k.flags |= PKT_RX_L4_CSUM_OK          # the bytes never left memory
-        if header.gso_type and header.flags & VN_NEEDS_CSUM:
-            if self.link:
-                kind = eth_type(pkt_data(k)) if k.len >= ETH_HLEN else 0
-                if kind != ETH_IPV4 and kind != ETH_IPV6:
-                    return
-            k.l3 = <uint16_t>(k.off + self.link)
-            k.l4 = <uint16_t>(k.off + header.csum_start)
-            k.gso_size = header.gso_size
-
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
         cdef Pool* pool = &self.pool.c
         cdef int i
@@ -289,22 +254,6 @@ cdef class TunTap(Driver):
             pkt_free(pool, packets[i])
         return n
 
-    cdef void _to_finish(self, Packet* k, VnetHeader* header) noexcept nogil:
-        """What the kernel has to do with a frame of ours."""
-        cdef const uint8_t* tcp = k.buf + k.l4
-        memset(header, 0, sizeof(VnetHeader))
-        if not k.flags & PKT_TX_L4_CSUM:
-            return
-        header.flags = VN_NEEDS_CSUM
-        header.csum_start = <uint16_t>(k.l4 - k.off)
-        header.csum_offset = k.csum_off
-        if k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6):
-            header.gso_type = VN_GSO_TCPV4 if k.flags & PKT_TX_TSO4 else VN_GSO_TCPV6
-            if tcp[13] & TH_CWR:
-                header.gso_type |= VN_GSO_ECN
-            header.gso_size = k.gso_size
-            header.header = <uint16_t>(header.csum_start + (tcp[12] >> 4) * 4)
-
     cdef ssize_t _write(self, Packet* k) noexcept nogil:
         """One frame to the device; what write(2) returns, 0 for a frame of too many pieces."""
         cdef iovec iov[IOV_MAX_ + 1]
@@ -312,7 +261,7 @@ cdef class TunTap(Driver):
         cdef int pieces = 0, most = IOV_MAX_ + self.vnet
         cdef ssize_t done
         if self.vnet:
-            self._to_finish(k, &header)
+            vnet_describe(k, &header)
             iov[0].iov_base = &header
             iov[0].iov_len = sizeof(VnetHeader)
             pieces = 1
