@@ -20,7 +20,6 @@ from iip.wire.ethernet cimport ETH_HLEN
 
 import ctypes
 import os
-import socket
 
 from iip.drivers import device, ethtool, packet_socket
 from iip.errors import ConfigError, DriverError
@@ -244,6 +243,9 @@ cdef class AfPacket(Driver):
             self.close()
             raise
 
+    def __del__(self):
+        self.close()
+
     def attach(self, PacketPool pool not None):
         cell = pool.packet_size - pool.headroom
         if pool.packets * cell < 4 * (self.mtu + ETH_HLEN):
@@ -466,8 +468,8 @@ cdef class AfPacket(Driver):
         look for the next frame where the first of them was."""
         cdef Mapped at = self.tx
         cdef bint found = False
-        cdef uint32_t i
-        for i in range(at.blocks * at.slots):
+        cdef uint32_t _i
+        for _i in range(at.blocks * at.slots):
             if packet_status(_slot(&at)) == SEND_REQUEST:
                 if not found:
                     self.tx.block, self.tx.slot = at.block, at.slot

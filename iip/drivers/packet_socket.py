@@ -1,6 +1,7 @@
 """Opening packet sockets of Linux and their rings: the slow part of `iip.drivers.af_packet`."""
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import socket
@@ -75,10 +76,8 @@ def open_receive(name: str, *, frames: int, block_timeout: int, promiscuous: boo
         blocks, block, slots, slot = -(-frames // SLOTS_PER_BLOCK), SLOTS_PER_BLOCK * SLOT, SLOTS_PER_BLOCK, SLOT
         request = struct.pack("4I", block, blocks, slot, blocks * slots)
     _set(sock, _RX_RING, request, "the receive ring is refused; use fewer `frames`")
-    try:
+    with contextlib.suppress(OSError):      # an older kernel: the driver looks itself
         sock.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
-    except OSError:
-        pass                      # an older kernel: the driver looks itself
     memory = _map(sock, blocks * block)
     try:
         sock.bind((name, _ETH_P_ALL))
@@ -90,11 +89,9 @@ def open_receive(name: str, *, frames: int, block_timeout: int, promiscuous: boo
     except OSError as error:
         memory.close()
         sock.close()
+        if isinstance(error, DriverError):
+            raise
         raise DriverError(f"af_packet: cannot receive from {name!r}: {error.strerror}") from None
-    except DriverError:
-        memory.close()
-        sock.close()
-        raise
     return Ring(sock, memory, blocks, block, slots, slot)
 
 
