@@ -1,13 +1,13 @@
 """Drivers: where an engine's packets come from and go to.
 
-`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel, `AfPacket`
-to a network device beside it; `Tunnel` leaves the transport
-to the program; `Impair` and `Capture` wrap another driver. Write your own by subclassing `PythonDriver`, or in
-Cython `Driver`.
+`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel, `AfPacket` to a network device
+beside it; `Tunnel` leaves the transport to the program; `Impair` and `Capture` wrap another driver. Write your own by
+subclassing `PythonDriver`, or in Cython `Driver`.
 """
 from enum import IntFlag
 
 from iip.drivers.af_packet import AfPacket
+from iip.drivers.af_xdp import AfXdp
 from iip.drivers.base import Driver, PythonDriver
 from iip.drivers.capture import Capture
 from iip.drivers.impair import Impair
@@ -31,5 +31,5 @@ class Capability(IntFlag):
     LRO = 0x80                        # may hand in TCP segments larger than the MTU
 
 
-__all__ = ["AfPacket", "Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
+__all__ = ["AfPacket", "AfXdp", "Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
            "Impairments", "MemoryDriver", "MemoryLink", "PythonDriver", "Tap", "Tun", "Tunnel"]

@@ -205,6 +205,6 @@ def test_without_permission(wire):
                "from iip.drivers import AfPacket\n"
                "from iip.errors import DriverError\n"
                f"try:\n    AfPacket('{OURS}')\nexcept DriverError as error:\n    print(error)\n")
-    done = subprocess.run([sys.executable, "-c", "import fcntl, iip.drivers\n" + program], check=False, capture_output=True, text=True,
-                          timeout=20)
+    done = subprocess.run([sys.executable, "-c", "import fcntl, iip.drivers\n" + program], check=False, capture_output=True,
+                          text=True, timeout=20)
     assert "CAP_NET_RAW" in done.stdout and "root" in done.stdout, done.stderr
