@@ -40,8 +40,8 @@ def errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
-DRIVERS = ("tap", "tun", "af_packet")
-SHARED = ("af_packet",)           # the kernel has the device, too
+DRIVERS = ("tap", "tun", "af_packet", "af_xdp")
+SHARED = ("af_packet", "af_xdp")  # the kernel has the device, too
 
 
 def device_options(command: Command) -> Command:
@@ -72,13 +72,16 @@ def _chosen(tap: str | None, tun: str | None, kind: str | None, name: str | None
     return choices[0]
 
 
-def open_driver(kind: str, name: str, mtu: int | None, host_addresses: Collection[str], no_offload: bool = False) -> Driver:
-    from iip.drivers import AfPacket, Tap, Tun
+def open_driver(kind: str, name: str, mtu: int | None, addresses: Collection[str], host_addresses: Collection[str],
+                no_offload: bool = False) -> Driver:
+    from iip.drivers import AfPacket, AfXdp, Tap, Tun
 
     if kind in SHARED and host_addresses:
         raise click.UsageError(f"--host-address is for TAP and TUN; --driver {kind} uses a device that has its addresses")
     if kind == "af_packet":
         return AfPacket(name, mtu=mtu, offload=not no_offload)
+    if kind == "af_xdp":
+        return AfXdp(name, mtu=mtu, addresses=tuple(addresses))
     return (Tap if kind == "tap" else Tun)(name, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
@@ -87,11 +90,11 @@ def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind:
                 no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
     """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
     kind, name = _chosen(tap, tun, kind, name)
-    driver = open_driver(kind, name, mtu, host_addresses, no_offload)
+    driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
         if kind in SHARED:        # the kernel has the link-local address of that station already
             settings.setdefault("link_local", False)
-        size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
+        size = _packet_size(kind, driver.mtu)
         if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
             settings.setdefault("address_check", False)
         config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
@@ -100,6 +103,13 @@ def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind:
     except BaseException:
         driver.close()
         raise
+
+
+def _packet_size(kind: str, mtu: int) -> int:
+    """Cells that a frame fits into; XDP takes two sizes, and a frame in several."""
+    if kind == "af_xdp":
+        return 2048 if mtu + 18 + 256 <= 2048 else 4096
+    return max(2048, (mtu + 18 + 128 + 63) // 64 * 64)
 
 
 def _gateways(gateways: Iterable[str], host_addresses: Iterable[str]) -> dict[str, Any]:

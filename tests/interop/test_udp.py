@@ -10,7 +10,6 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.mark.parametrize("size", [0, 1, 1472, 8192, 60000])
-@pytest.mark.every_driver
 def test_the_server_echoes_datagrams(server, way, size):
     """Up to some kilobytes, and longer ones in as many fragments as it takes."""
     data = bytes(i * 7 & 0xFF for i in range(size))
@@ -22,7 +21,6 @@ def test_the_server_echoes_datagrams(server, way, size):
             assert sock.recv(65535) == data
 
 
-@pytest.mark.every_driver
 def test_a_burst_of_datagrams(server, way):
     """As many as one run of the engine may take, none is lost on the way."""
     with socket.socket(way.family, socket.SOCK_DGRAM) as sock:

@@ -22,21 +22,21 @@ from typing import NamedTuple
 import pytest
 
 import iip
-from iip.drivers import AfPacket, Tap, Tun, device
+from iip.drivers import AfPacket, AfXdp, Tap, Tun, device, ethtool
 from iip.runtime.loop import run
 
 ECHO, HTTP, DISCARD, CHARGEN, CLOSED = 7, 80, 9, 19, 81
 BIG = 100_000_000
 
 
-TUNTAP, VETH = ("tap", "tun"), ("af_packet",)
+TUNTAP, VETH = ("tap", "tun"), ("af_packet", "af_xdp")
 KINDS = TUNTAP + VETH
 
 
 class Way(NamedTuple):
     """How the two talk."""
 
-    kind: str         # of driver: tap, tun, af_packet
+    kind: str         # of driver: one of KINDS
     version: int      # of IP
 
     @property
@@ -86,6 +86,8 @@ def plug(kind, number):
         commands += [f"address add {a} dev {host} nodad" for a in way.addresses("kernel")]
         for command in [*commands, f"link set {host} up", f"link set {name} up"]:
             subprocess.run(["ip", *command.split()], check=True, timeout=10)
+        if kind == "af_xdp":      # nobody would finish them, or cut large frames
+            ethtool.set_tx_checksum(host, False)
         device.wait_until_usable([ipaddress.ip_interface(a) for a in way.addresses("kernel")])
     return name
 
@@ -179,6 +181,8 @@ def open_device(kind, name, mtu=None, offload=True):
     way = Way(kind, 4)
     if kind == "af_packet":
         return AfPacket(name, mtu=mtu, offload=offload)
+    if kind == "af_xdp":
+        return AfXdp(name, mtu=mtu, addresses=way.addresses("iip"))
     return (Tap if kind == "tap" else Tun)(name, host_address=way.addresses("kernel"), mtu=mtu, offload=offload)
 
 
