@@ -349,17 +349,15 @@ cdef class AfXdp(Driver):
     cdef bint _send(self, uint32_t i) noexcept nogil:
         """Packet `i` into the ring. False, untouched, if there is no room or no cell for a copy."""
         cdef Pool* pool = &self.pool.c
-        cdef uint32_t pieces = 1, nxt, copy
+        cdef uint32_t nxt, copy, most = MAX_PIECES if self.several else 1
         cdef uint32_t octets = pkt(pool, i).total_len
-        if unlikely(pkt(pool, i).next != NIL):
-            pieces = pkt_chain_len(pool, i)
-        if _room(&self.tx) < pieces or self.in_flight + pieces > self.completion.size:
+        if _room(&self.tx) < most or self.in_flight + most > self.completion.size:
             return False
-        if unlikely(octets < ETH_HLEN or pieces > (MAX_PIECES if self.several else 1) or self._foreign(i)):
-            if octets < ETH_HLEN or octets > pool.cell_size:
-                self.tx_errors += 1
-                pkt_free(pool, i)
-                return True
+        if unlikely(octets < ETH_HLEN or octets > <uint32_t>self.mtu + ETH_HLEN + TAG):
+            self.tx_errors += 1
+            pkt_free(pool, i)
+            return True
+        if unlikely(self._foreign(i) or (pkt(pool, i).next != NIL and pkt_chain_len(pool, i) > most)):
             copy = self._copy(i)
             if copy == NIL:
                 return False
@@ -384,15 +382,26 @@ cdef class AfXdp(Driver):
         return False
 
     cdef uint32_t _copy(self, uint32_t i) noexcept nogil:
-        """The whole frame in one cell."""
-        cdef uint32_t copy = pkt_alloc(&self.pool.c)
+        """The frame in as few cells as it needs; NIL if the pool has not so many."""
+        cdef Pool* pool = &self.pool.c
+        cdef uint32_t n = pkt(pool, i).total_len, done = 0, head = NIL, last = NIL, c
         cdef Packet* k
-        if copy != NIL:
-            k = pkt(&self.pool.c, copy)
-            k.len = k.total_len = pkt(&self.pool.c, i).total_len
-            k.off = min(k.off, k.buf_len - k.len)
-            pkt_copy_out(&self.pool.c, i, 0, k.buf + k.off, k.len)
-        return copy
+        while done < n:
+            c = pkt_alloc(pool)
+            if c == NIL:
+                pkt_free(pool, head)
+                return NIL
+            k = pkt(pool, c)
+            k.off = 0
+            k.len = pkt_copy_out(pool, i, done, k.buf, min(n - done, k.buf_len))
+            done += k.len
+            if head == NIL:
+                head = c
+                k.total_len = n
+            else:
+                pkt(pool, last).next = c
+            last = c
+        return head
 
     cdef void _describe(self, uint32_t i, bint more) noexcept nogil:
         cdef Packet* k = pkt(&self.pool.c, i)

@@ -1,6 +1,7 @@
 """Programs and sockets of XDP: the slow part of `iip.drivers.af_xdp`."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import ipaddress
@@ -172,8 +173,8 @@ def _explain(name: str, error: OSError) -> str:
         return (f"af_xdp: {name!r} has an XDP program already; stop the program that it belongs to, or, if that is gone, "
                 f"`ip link set dev {name} xdp off`")
     if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENOSPC):
-        return (f"af_xdp: {name!r} does not take an XDP program in this mode ({error.strerror}); use mode='generic', a smaller MTU, or "
-                "iip.drivers.AfPacket")
+        return (f"af_xdp: {name!r} does not take an XDP program in this mode ({error.strerror}); use mode='generic', a smaller "
+                "MTU, or iip.drivers.AfPacket")
     return f"af_xdp: no XDP program for {name!r}: {error.strerror}"
 
 
@@ -213,8 +214,8 @@ def register(sock: socket.socket, start: int, size: int, cell: int) -> None:
         sock.setsockopt(_SOL_XDP, _UMEM_REG, struct.pack("QQIIII", start, size, cell, 0, 0, 0))
     except OSError as error:
         if error.errno in (errno.ENOBUFS, errno.ENOMEM):
-            raise DriverError(f"af_xdp: {size} bytes of the packet pool cannot be locked in memory; raise `ulimit -l`, run as root, or "
-                              "use smaller pool_packets") from None
+            raise DriverError(f"af_xdp: {size} bytes of the packet pool cannot be locked in memory; raise `ulimit -l`, run as "
+                              "root, or use smaller pool_packets") from None
         raise DriverError(f"af_xdp: the kernel does not take the packet pool ({error.strerror}); "
                           "use packet_size=2048 or 4096") from None
 
@@ -244,8 +245,8 @@ def bind(sock: socket.socket, name: str, queue: int, zero_copy: bool | None, sev
         elif code == errno.EINVAL:
             remedy = f"there is no queue={queue}, or it cannot do what is asked; `ethtool -l {name}` shows how many there are"
         elif code == errno.EOPNOTSUPP:
-            remedy = "the device cannot do without copies, or not with frames in several pieces; use zero_copy=None, and an MTU for which " \
-                     "one packet of the pool is enough"
+            remedy = ("the device cannot do without copies, or not with frames in several pieces; use zero_copy=None, and an MTU "
+                      "for which one packet of the pool is enough")
         else:
             remedy = "see the kernel's log"
         raise DriverError(f"af_xdp: cannot bind to {name!r} ({os.strerror(code)}): {remedy}")
@@ -254,10 +255,8 @@ def bind(sock: socket.socket, name: str, queue: int, zero_copy: bool | None, sev
 
 def tune(sock: socket.socket, budget: int, busy_poll: int) -> None:
     """Let one system call send up to `budget` frames where the kernel allows that; poll the device for `busy_poll` µs."""
-    try:
+    with contextlib.suppress(OSError):      # kernels before 6.16: 32
         sock.setsockopt(_SOL_XDP, _BUDGET, budget)
-    except OSError:
-        pass                      # kernels before 6.16: 32
     if busy_poll:
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_PREFER_BUSY_POLL, 1)

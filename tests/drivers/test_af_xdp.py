@@ -146,6 +146,8 @@ def test_frames_in_several_pieces(netns):
         assert pool.pieces(got[0]) > 1 and pool.bytes(got[0]) == frame(body)
         assert probe.tx_packets(got) == 1
         assert wire.receive(ours) == frame(body)
+        assert probe.tx_packets([pool.lend(frame(body))]) == 1
+        assert wire.receive(ours) == frame(body)
     driver.close()
     assert pool.full
 
@@ -184,7 +186,7 @@ def test_a_removed_device_ends_the_driver(wire, netns):
     with pytest.raises(DriverError, match="iipv0 is gone"):
         probe.rx(now=1_000_000_000)
     driver.error = None
-    assert probe.tx(b"x" * 60) == 1
+    assert probe.tx(b"x" * 60) == 1 and driver.stats()["tx_errors"] == 1
     driver.close()
     assert probe.pool.full
 
