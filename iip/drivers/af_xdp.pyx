@@ -179,8 +179,8 @@ cdef class AfXdp(Driver):
         if self.pool is pool:
             return
         if pool.packet_size not in (2048, 4096) or <uintptr_t>pool.c.arena & 4095:
-            raise ConfigError(f"packet_size={pool.packet_size}: the pool of an XDP socket has packets of 2048 or 4096 bytes, and its memory "
-                              "begins at a page; use packet_size=2048, or 4096 for a larger MTU")
+            raise ConfigError(f"packet_size={pool.packet_size}: the pool of an XDP socket has packets of 2048 or 4096 bytes, and its "
+                              "memory begins at a page; use packet_size=2048, or 4096 for a larger MTU")
         if self.socket is None:
             raise DriverError(f"af_xdp: the driver of {self.name} is closed; make a new one")
         Driver.attach(self, pool)
@@ -255,8 +255,8 @@ cdef class AfXdp(Driver):
         self.head = NIL
 
     def stats(self):
-        """Counters of this driver. The kernel's: rx_ring_full and rx_no_buffer (we were too slow, or the pool had no cells), rx_dropped
-        (other reasons, like too long), tx_invalid."""
+        """Counters of this driver, and of the kernel: rx_ring_full and rx_no_buffer (we were too slow, or the pool had no cells),
+        rx_dropped (other reasons, like too long), tx_invalid."""
         kernel = xdp.dropped(self.socket) if self.fd >= 0 else self.final or {}
         return {"rx_packets": self.rx_packets, "rx_bytes": self.rx_bytes, "tx_packets": self.tx_packets,
                 "tx_bytes": self.tx_bytes, "tx_errors": self.tx_errors, **kernel}

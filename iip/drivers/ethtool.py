@@ -48,7 +48,7 @@ def rx_queues(name: str) -> int:
         channels = struct.unpack("9I", _ask(name, struct.pack("9I", _GCHANNELS, *([0] * 8))))
     except OSError:
         return 1
-    return max(1, channels[5] + channels[8])      # receive only, and combined
+    return max(1, int(channels[5]) + int(channels[8]))      # receive only, and combined
 
 
 def set_tx_checksum(name: str, on: bool) -> None:
