@@ -15,6 +15,7 @@ from iip.drivers.impairments import CoDel, DropTail, GilbertElliott, Impairments
 from iip.drivers.memory import MemoryDriver, MemoryLink
 from iip.drivers.pcap import Pcap
 from iip.drivers.probe import DriverProbe
+from iip.drivers.queues import open_queues
 from iip.drivers.tap import Tap, Tun
 from iip.drivers.tunnel import Tunnel
 
@@ -33,4 +34,4 @@ class Capability(IntFlag):
 
 
 __all__ = ["AfPacket", "AfXdp", "Capability", "Capture", "CoDel", "Driver", "DriverProbe", "DropTail", "GilbertElliott", "Impair",
-           "Impairments", "MemoryDriver", "MemoryLink", "Pcap", "PythonDriver", "Tap", "Tun", "Tunnel"]
+           "Impairments", "MemoryDriver", "MemoryLink", "Pcap", "PythonDriver", "Tap", "Tun", "Tunnel", "open_queues"]

@@ -179,8 +179,8 @@ cdef class AfXdp(Driver):
         if self.pool is pool:
             return
         if pool.packet_size not in (2048, 4096) or <uintptr_t>pool.c.arena & 4095:
-            raise ConfigError(f"packet_size={pool.packet_size}: the pool of an XDP socket has packets of 2048 or 4096 bytes, and its "
-                              "memory begins at a page; use packet_size=2048, or 4096 for a larger MTU")
+            raise ConfigError(f"packet_size={pool.packet_size}: the pool of an XDP socket has packets of 2048 or 4096 bytes, and "
+                              "its memory begins at a page; use packet_size=2048, or 4096 for a larger MTU")
         if self.socket is None:
             raise DriverError(f"af_xdp: the driver of {self.name} is closed; make a new one")
         Driver.attach(self, pool)

@@ -26,7 +26,8 @@ def read(file: str | os.PathLike[str] | BinaryIO) -> Generator[Captured, None, N
     except ImportError:
         raise DriverError("reading captures needs the library scapy: pip install 'iip[pcap]'") from None
     try:
-        reader: Any = RawPcapReader(os.fspath(file) if isinstance(file, os.PathLike) else file)
+        source: Any = os.fspath(file) if isinstance(file, os.PathLike) else file
+        reader: Any = RawPcapReader(source)
     except FileNotFoundError:
         raise DriverError(f"there is no capture {str(file)!r}") from None
     except Scapy_Exception:
