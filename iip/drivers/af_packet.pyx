@@ -5,10 +5,13 @@ gathered into another ring, and one system call per burst tells the kernel of th
 each says what is left to the other side: checksums, and the cutting into segments.
 """
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from iip.drivers.base cimport NEVER, Driver
+from iip.drivers.packet_ring cimport (
+    AVAILABLE, OUTGOING, SEND_REQUEST, TX_DATA, V2_LEN, VLAN_VALID, Mapped, RxFrame, packet_give, packet_status, ring_done, ring_map,
+    ring_peek, ring_slot, ring_step)
 from iip.drivers.vnet cimport VN_GSO_TCPV4, VN_GSO_TCPV6, VN_NEEDS_CSUM, VnetHeader, vnet_describe, vnet_received
 from iip.memory.pool cimport (
     NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_copy_out,
@@ -18,7 +21,6 @@ from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, 
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
 
-import ctypes
 import os
 
 from iip.drivers import device, ethtool, packet_socket
@@ -26,15 +28,8 @@ from iip.errors import ConfigError, DriverError
 
 cdef extern from *:
     """
-    #include <stdint.h>
     #include <sys/types.h>
     #include <sys/socket.h>
-    static inline uint32_t packet_status(const uint8_t *p) {
-        return __atomic_load_n((const uint32_t *)p, __ATOMIC_ACQUIRE);
-    }
-    static inline void packet_give(uint8_t *p, uint32_t status) {
-        __atomic_store_n((uint32_t *)p, status, __ATOMIC_RELEASE);
-    }
     static inline ssize_t packet_kick(int fd) {
         return send(fd, 0, 0, MSG_DONTWAIT);
     }
@@ -44,8 +39,6 @@ cdef extern from *:
         return getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &n) ? 0 : code;
     }
     """
-    uint32_t packet_status(const uint8_t* p) noexcept nogil
-    void packet_give(uint8_t* p, uint32_t status) noexcept nogil
     ssize_t packet_kick(int fd) noexcept nogil
     int packet_error(int fd) noexcept nogil
 
@@ -56,124 +49,6 @@ cdef enum:
     LOOK = 10_000_000             # ns between two looks whether the device is still there
     RETRY = 200_000               # ns until the kernel is asked again to send what it did not,
     PATIENCE = 250                # so often
-
-cdef enum:
-    # linux/if_packet.h; offsets of fields in the headers of a frame, in TPACKET_V2 and V3
-    KERNEL = 0
-    USER = 0x01
-    VLAN_VALID = 0x10
-    AVAILABLE = 0
-    SEND_REQUEST = 1
-    OUTGOING = 4
-    TX_DATA = 32                  # TPACKET_V2: where a frame to be sent begins
-    V2_LEN = 4
-    V2_SNAPLEN = 8
-    V2_MAC = 12
-    V2_KIND = 42
-    V3_NEXT = 0
-    V3_SNAPLEN = 12
-    V3_LEN = 16
-    V3_STATUS = 20
-    V3_MAC = 24
-    V3_KIND = 58
-    BLOCK_STATUS = 8
-    BLOCK_FRAMES = 12
-    BLOCK_FIRST = 16
-
-
-cdef struct Mapped:
-    # one ring
-    int fd                        # of the socket; -1: closed
-    uint8_t* memory
-    uint32_t blocks
-    uint32_t block_size
-    uint32_t slots                # in a block; 0: blocks of frames that are handed over together
-    uint32_t slot_size
-    uint32_t block                # where we are:
-    uint32_t slot                 # slots, or frames of the block that are left
-    uint8_t* at                   # the next frame in the block
-
-
-cdef struct Frame:
-    # a received one, in the ring
-    uint8_t* data
-    uint32_t len
-    uint32_t snaplen              # of these there are
-    uint32_t status
-    uint8_t kind                  # PACKET_HOST, ...
-
-
-cdef inline uint32_t field32(const uint8_t* p, int offset) noexcept nogil:
-    return (<const uint32_t*>(p + offset))[0]
-
-
-cdef inline uint32_t field16(const uint8_t* p, int offset) noexcept nogil:
-    return (<const uint16_t*>(p + offset))[0]
-
-
-cdef inline uint8_t* _slot(const Mapped* ring) noexcept nogil:
-    return ring.memory + <uint64_t>ring.block * ring.block_size + <uint64_t>ring.slot * ring.slot_size
-
-
-cdef inline void _step(Mapped* ring) noexcept nogil:
-    """To the next slot."""
-    ring.slot += 1
-    if ring.slot == ring.slots:
-        ring.slot = 0
-        ring.block += 1
-        if ring.block == ring.blocks:
-            ring.block = 0
-
-
-cdef bint _peek(Mapped* ring, Frame* frame) noexcept nogil:
-    """The next received frame; False if there is none."""
-    cdef uint8_t* p
-    if ring.slots:
-        p = _slot(ring)
-        frame.status = packet_status(p)
-        if not frame.status & USER:
-            return False
-        frame.len = field32(p, V2_LEN)
-        frame.snaplen = field32(p, V2_SNAPLEN)
-        frame.data = p + field16(p, V2_MAC)
-        frame.kind = p[V2_KIND]
-        return True
-    if ring.slot == 0:
-        p = ring.memory + <uint64_t>ring.block * ring.block_size
-        if not packet_status(p + BLOCK_STATUS) & USER:
-            return False
-        ring.slot = field32(p, BLOCK_FRAMES)
-        ring.at = p + field32(p, BLOCK_FIRST)
-        if ring.slot == 0:        # its time was over before a frame came
-            _block_done(ring)
-            return False
-    p = ring.at
-    frame.status = field32(p, V3_STATUS)
-    frame.len = field32(p, V3_LEN)
-    frame.snaplen = field32(p, V3_SNAPLEN)
-    frame.data = p + field16(p, V3_MAC)
-    frame.kind = p[V3_KIND]
-    return True
-
-
-cdef void _block_done(Mapped* ring) noexcept nogil:
-    packet_give(ring.memory + <uint64_t>ring.block * ring.block_size + BLOCK_STATUS, KERNEL)
-    ring.block += 1
-    if ring.block == ring.blocks:
-        ring.block = 0
-
-
-cdef void _done(Mapped* ring) noexcept nogil:
-    """The frame that was looked at is the kernel's again."""
-    if ring.slots:
-        packet_give(_slot(ring), KERNEL)
-        _step(ring)
-        return
-    ring.slot -= 1
-    if ring.slot:
-        ring.at += field32(ring.at, V3_NEXT)
-    else:
-        _block_done(ring)
 
 
 cdef class AfPacket(Driver):
@@ -237,8 +112,8 @@ cdef class AfPacket(Driver):
             self.group = -1 if group is None else packet_socket.group_of(self.rx_ring.socket)
             self.room = LARGEST if self.caps & CAP_TSO4 else <uint32_t>self.mtu + ETH_HLEN + TAG
             self.tx_ring = packet_socket.open_transmit(name, frames=frames, largest=self.room, qdisc_bypass=qdisc_bypass)
-            _map(&self.rx, self.rx_ring)
-            _map(&self.tx, self.tx_ring)
+            ring_map(&self.rx, self.rx_ring)
+            ring_map(&self.tx, self.tx_ring)
         except BaseException:
             self.close()
             raise
@@ -292,7 +167,7 @@ cdef class AfPacket(Driver):
 
     # -- receiving ----------------------------------------------------------------------------------------
     cdef int rx_burst(self, int64_t now, uint32_t* packets, int n) noexcept nogil:
-        cdef Frame frame
+        cdef RxFrame frame
         cdef int count = 0
         if unlikely(self.rx.fd < 0 or self.gone):
             return 0
@@ -302,22 +177,22 @@ cdef class AfPacket(Driver):
                 if self.cut != NIL:
                     break         # the pool has no more
                 continue
-            if not _peek(&self.rx, &frame):
+            if not ring_peek(&self.rx, &frame):
                 break
             if unlikely(not self._wanted(&frame)):
-                _done(&self.rx)
+                ring_done(&self.rx)
                 continue
             packets[count] = self._copy(&frame)
             if packets[count] == NIL:
                 break             # the kernel keeps the frames meanwhile
-            _done(&self.rx)
+            ring_done(&self.rx)
             if self.cut == NIL:
                 count += 1
         if unlikely(count == 0) and now - self.looked > LOOK:
             self._look(now)
         return count
 
-    cdef bint _wanted(self, const Frame* frame) noexcept nogil:
+    cdef bint _wanted(self, const RxFrame* frame) noexcept nogil:
         if frame.kind == OUTGOING or frame.status & VLAN_VALID or frame.len < ETH_HLEN:
             self.rx_ignored += 1
             return False
@@ -327,7 +202,7 @@ cdef class AfPacket(Driver):
             return False
         return True
 
-    cdef uint32_t _copy(self, const Frame* frame) noexcept nogil:
+    cdef uint32_t _copy(self, const RxFrame* frame) noexcept nogil:
         """The frame as a packet; NIL if the pool has not enough. It is in `cut` instead if we have to cut it."""
         cdef VnetHeader header
         cdef Pool* pool = &self.pool.c
@@ -401,7 +276,7 @@ cdef class AfPacket(Driver):
         """A frame that is too large for the kernel leaves in segments. False when not all of it found room."""
         cdef uint32_t segment
         while unlikely(self.rest != NIL):
-            if packet_status(_slot(&self.tx)) != AVAILABLE or not gso_segment(
+            if packet_status(ring_slot(&self.tx)) != AVAILABLE or not gso_segment(
                     &self.pool.c, &self.rest, &segment, 1, CAP_SG | CAP_TX_L4_CSUM):
                 return self.rest == NIL
             self._fill(segment)
@@ -412,7 +287,7 @@ cdef class AfPacket(Driver):
         cdef VnetHeader header
         cdef Pool* pool = &self.pool.c
         cdef Packet* k = pkt(pool, i)
-        cdef uint8_t* slot = _slot(&self.tx)
+        cdef uint8_t* slot = ring_slot(&self.tx)
         cdef uint32_t n = k.total_len
         if packet_status(slot) != AVAILABLE:
             return False
@@ -428,7 +303,7 @@ cdef class AfPacket(Driver):
             pkt_copy_out(pool, i, 0, slot + TX_DATA + sizeof(VnetHeader), n)
         (<uint32_t*>(slot + V2_LEN))[0] = n + <uint32_t>sizeof(VnetHeader)
         packet_give(slot, SEND_REQUEST)
-        _step(&self.tx)
+        ring_step(&self.tx)
         self.unsent = True
         self.tx_packets += 1
         self.tx_bytes += n
@@ -461,7 +336,7 @@ cdef class AfPacket(Driver):
         else:
             before.slot = before.slots - 1
             before.block = (before.block if before.block else before.blocks) - 1
-        return packet_status(_slot(&before)) == SEND_REQUEST
+        return packet_status(ring_slot(&before)) == SEND_REQUEST
 
     cdef void _forget(self, int code) noexcept nogil:
         """The kernel does not take what waits in the ring (the link is down): it is lost, as without a cable. The kernel will
@@ -470,14 +345,14 @@ cdef class AfPacket(Driver):
         cdef bint found = False
         cdef uint32_t _i
         for _i in range(at.blocks * at.slots):
-            if packet_status(_slot(&at)) == SEND_REQUEST:
+            if packet_status(ring_slot(&at)) == SEND_REQUEST:
                 if not found:
                     self.tx.block, self.tx.slot = at.block, at.slot
                 found = True
-                packet_give(_slot(&at), AVAILABLE)
+                packet_give(ring_slot(&at), AVAILABLE)
                 self.tx_packets -= 1
                 self.tx_errors += 1
-            _step(&at)
+            ring_step(&at)
         self.unsent = False
         self.refusals = 0
         with gil:
@@ -502,13 +377,6 @@ cdef class AfPacket(Driver):
 
     cdef int64_t poll_at(self, int64_t now) noexcept nogil:
         return now + RETRY if self.unsent or self.rest != NIL or self.cut != NIL else NEVER
-
-
-cdef void _map(Mapped* to, ring):
-    to.blocks, to.block_size, to.slots, to.slot_size = ring.blocks, ring.block_size, ring.slots, ring.slot_size
-    to.fd = ring.socket.fileno()
-    pin = ctypes.c_char.from_buffer(ring.memory)
-    to.memory = <uint8_t*><uintptr_t>ctypes.addressof(pin)
 
 
 def _check(name, value, low, high):
