@@ -9,9 +9,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from iip.drivers.base cimport NEVER, Driver
+from iip.drivers.discovery cimport Discovery, is_discovery
 from iip.drivers.packet_ring cimport (
-    AVAILABLE, OUTGOING, SEND_REQUEST, TX_DATA, V2_LEN, VLAN_VALID, Mapped, RxFrame, packet_give, packet_status, ring_done, ring_map,
-    ring_peek, ring_slot, ring_step)
+    AVAILABLE, OUTGOING, SEND_REQUEST, TX_DATA, V2_LEN, VLAN_VALID, Mapped, RxFrame, packet_give, packet_status, ring_done,
+    ring_map, ring_peek, ring_slot, ring_step)
 from iip.drivers.vnet cimport VN_GSO_TCPV4, VN_GSO_TCPV6, VN_NEEDS_CSUM, VnetHeader, vnet_describe, vnet_received
 from iip.memory.pool cimport (
     NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_copy_out,
@@ -67,6 +68,7 @@ cdef class AfPacket(Driver):
     cdef Mapped tx
     cdef object rx_ring                 # what keeps the memory
     cdef object tx_ring
+    cdef Discovery discovery            # of one of a group
     cdef bint offloaded
     cdef bint gone
     cdef bint unsent                    # there are frames in the ring that the kernel did not take
@@ -113,6 +115,8 @@ cdef class AfPacket(Driver):
             self.room = LARGEST if self.caps & CAP_TSO4 else <uint32_t>self.mtu + ETH_HLEN + TAG
             self.tx_ring = packet_socket.open_transmit(name, frames=frames, largest=self.room, qdisc_bypass=qdisc_bypass)
             ring_map(&self.rx, self.rx_ring)
+            if group is not None:
+                self.discovery = Discovery(name, self.rx.fd, False)
             ring_map(&self.tx, self.tx_ring)
         except BaseException:
             self.close()
@@ -139,7 +143,9 @@ cdef class AfPacket(Driver):
         self.caps = CAP_SG
 
     def fileno(self):
-        return None if self.rx.fd < 0 else self.rx.fd
+        if self.rx.fd < 0:
+            return None
+        return self.rx.fd if self.discovery is None else self.discovery.fileno()
 
     def close(self):
         """Let go of the device. What is sent from then on is dropped."""
@@ -147,6 +153,8 @@ cdef class AfPacket(Driver):
             self.stats()
         self.rx.fd = self.tx.fd = -1
         self.rx.memory = self.tx.memory = NULL
+        if self.discovery is not None:
+            self.discovery.close()
         for ring in (self.rx_ring, self.tx_ring):
             if ring is not None:
                 ring.memory.close()
@@ -171,6 +179,8 @@ cdef class AfPacket(Driver):
         cdef int count = 0
         if unlikely(self.rx.fd < 0 or self.gone):
             return 0
+        if unlikely(self.discovery is not None):
+            count = self._discover(packets, n)
         while count < n:
             if unlikely(self.cut != NIL):
                 count += gso_segment(&self.pool.c, &self.cut, packets + count, n - count, CAP_SG)
@@ -192,6 +202,13 @@ cdef class AfPacket(Driver):
             self._look(now)
         return count
 
+    cdef int _discover(self, uint32_t* packets, int n) noexcept nogil:
+        cdef int i, count = self.discovery.receive(&self.pool.c, packets, n)
+        for i in range(count):
+            self.rx_bytes += pkt(&self.pool.c, packets[i]).total_len
+        self.rx_packets += count
+        return count
+
     cdef bint _wanted(self, const RxFrame* frame) noexcept nogil:
         if frame.kind == OUTGOING or frame.status & VLAN_VALID or frame.len < ETH_HLEN:
             self.rx_ignored += 1
@@ -200,7 +217,7 @@ cdef class AfPacket(Driver):
                 or (frame.len > <uint32_t>self.mtu + ETH_HLEN + TAG and 4 * self.cells > self.pool.c.n_direct):
             self.rx_too_long += 1
             return False
-        return True
+        return self.discovery is None or not is_discovery(frame.data, frame.snaplen)
 
     cdef uint32_t _copy(self, const RxFrame* frame) noexcept nogil:
         """The frame as a packet; NIL if the pool has not enough. It is in `cut` instead if we have to cut it."""

@@ -35,6 +35,7 @@ class AfXdp(Driver):
         *,
         addresses: str | Iterable[_Address] = (),
         queue: int = 0,
+        queues: int = 1,
         mode: Literal["auto", "native", "generic"] = "auto",
         zero_copy: bool | None = None,
         ring: int = 2048,

@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from iip.drivers.base cimport NEVER, Driver
+from iip.drivers.discovery cimport Discovery
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_RX_L4_CSUM_OK, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_chain_len, pkt_copy_out, pkt_free)
 from iip.net.types cimport CAP_RX_L4_CSUM, CAP_SG
@@ -91,7 +92,8 @@ cdef class AfXdp(Driver):
     ``"generic"`` (by the kernel) or ``"auto"``. zero_copy: True insists on it, False avoids it, None: if the device can.
     ring: entries of each ring. busy_poll: µs for which a system call may poll the device, 0: interrupts. trust_checksums: believe
     the checksums of received packets, as is right where a virtual device leaves them unfinished. beside: another driver of this
-    process on the device, whose program and addresses this one shares. mtu: set on the device; None: what it has.
+    process on the device, whose program and addresses this one shares. queues: of how many drivers of the device this is the first; each then
+    learns its neighbours. mtu: set on the device; None: what it has.
 
     The packet pool must have packet_size=2048 or 4096. Raises `DriverError`, which says what to do.
     """
@@ -113,6 +115,7 @@ cdef class AfXdp(Driver):
     cdef uint32_t head                  # of a frame whose pieces are not all there yet
     cdef uint32_t last
     cdef int64_t looked                 # when we last asked for errors
+    cdef Discovery discovery            # of one of several queues
     cdef object socket
     cdef object rings
     cdef object final                   # what the kernel had counted when we closed
@@ -133,9 +136,10 @@ cdef class AfXdp(Driver):
         self.fd = -1
         self.head = self.last = NIL
 
-    def __init__(self, name, *, addresses=(), queue=0, mode="auto", zero_copy=None, ring=2048, busy_poll=0, trust_checksums=False,
-                 beside=None, mtu=None):
+    def __init__(self, name, *, addresses=(), queue=0, queues=1, mode="auto", zero_copy=None, ring=2048, busy_poll=0,
+                 trust_checksums=False, beside=None, mtu=None):
         _check("queue", queue, 0, 65535)
+        _check("queues", queues, 1, 65536)
         _check("busy_poll", busy_poll, 0, 10_000)
         if mode not in ("auto", "native", "generic"):
             raise ConfigError(f"mode={mode!r}: use 'auto', 'native' or 'generic'")
@@ -155,14 +159,16 @@ cdef class AfXdp(Driver):
         self.polls = busy_poll > 0
         self.socket = xdp.open_socket(name)
         try:
-            self.program = self._program(ours, mode, beside)
+            self.program = self._program(ours, mode, queues > 1, beside)
+            if self.program.shared:
+                self.discovery = Discovery(name, self.socket.fileno(), False)
         except BaseException:
             self.close()
             raise
 
-    def _program(self, ours, mode, AfXdp beside):
+    def _program(self, ours, mode, shared, AfXdp beside):
         if beside is None:
-            return xdp.Program(self.name, ours, mode)
+            return xdp.Program(self.name, ours, mode, shared)
         if beside.name != self.name or beside.program is None:
             raise ConfigError(f"beside: that driver is of {beside.name!r} or closed; give one that is open on {self.name!r}")
         beside.program.users += 1
@@ -219,13 +225,17 @@ cdef class AfXdp(Driver):
         return self.program is not None and self.program.native
 
     def fileno(self):
-        return None if self.fd < 0 else self.fd
+        if self.fd < 0:
+            return None
+        return self.fd if self.discovery is None else self.discovery.fileno()
 
     def close(self):
         """Let go of the device, whose packets are the kernel's again. What is sent from then on is dropped."""
         if self.fd >= 0:
             self.final = xdp.dropped(self.socket)
         self.fd = -1
+        if self.discovery is not None:
+            self.discovery.close()
         if self.rings is not None:          # before the socket: as long as they are there, so is it
             for ring in self.rings.values():
                 ring.memory.close()
@@ -272,6 +282,8 @@ cdef class AfXdp(Driver):
             return 0
         if self.in_flight:
             self._complete()
+        if unlikely(self.discovery is not None):
+            count = self._discover(packets, n)
         filled = _filled(&self.rx)
         while filled and count < n:
             d = &self.rx.descs[self.rx.at & self.rx.mask]
@@ -302,6 +314,12 @@ cdef class AfXdp(Driver):
             xdp_kick_rx(self.fd)
         if unlikely(count == 0) and now - self.looked > LOOK:
             self._look(now)
+        return count
+
+    cdef int _discover(self, uint32_t* packets, int n) noexcept nogil:
+        cdef int i, count = self.discovery.receive(&self.pool.c, packets, n)
+        for i in range(count):
+            self.rx_bytes += pkt(&self.pool.c, packets[i]).total_len
         return count
 
     cdef void _append(self, uint32_t cell) noexcept nogil:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import socket
@@ -17,6 +18,8 @@ _TPACKET_V2, _TPACKET_V3 = 1, 2
 _MR_PROMISC, _MR_ALLMULTI = 1, 2
 _FANOUT_HASH, _FANOUT_UNIQUE = 0, 0x2000
 _ETH_P_ALL = 3
+_SO_ATTACH_FILTER = 26
+_LDH, _LDB, _JEQ, _JGE, _JGT, _RET = 0x28, 0x30, 0x15, 0x35, 0x25, 0x06      # opcodes of classic BPF
 _SO_SNDBUFFORCE = 32
 
 PAGE = 4096
@@ -107,6 +110,28 @@ def _join(sock: socket.socket, name: str, group: int) -> None:
 
 def group_of(sock: socket.socket) -> int:
     return sock.getsockopt(_SOL_PACKET, _FANOUT) & 0xFFFF
+
+
+def open_discovery(name: str) -> Ring:
+    """A small receive ring for ARP and neighbour discovery, in both directions."""
+    sock = _socket(name)
+    _set(sock, _VERSION, _TPACKET_V2, "this kernel has no such rings")
+    slot, slots, blocks = 2048, 2, 16
+    _set(sock, _RX_RING, struct.pack("4I", slot * slots, blocks, slot, blocks * slots), "the receive ring is refused")
+    code = [(_LDH, 0, 0, 12), (_JEQ, 6, 0, 0x0806), (_JEQ, 0, 6, 0x86DD), (_LDB, 0, 0, 20), (_JEQ, 0, 4, 58),
+            (_LDB, 0, 0, 54), (_JGE, 0, 2, 133), (_JGT, 1, 0, 137), (_RET, 0, 0, 0xFFFF), (_RET, 0, 0, 0)]
+    filter_ = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    memory = _map(sock, slot * slots * blocks)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(code), ctypes.addressof(filter_)))
+        sock.bind((name, _ETH_P_ALL))
+        sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP,
+                        struct.pack("iHH8x", socket.if_nametoindex(name), _MR_ALLMULTI, 0))
+    except OSError as error:
+        memory.close()
+        sock.close()
+        raise DriverError(f"no packet socket for ARP and neighbour discovery of {name!r}: {error.strerror}") from None
+    return Ring(sock, memory, blocks, slot * slots, slots, slot)
 
 
 def open_transmit(name: str, *, frames: int, largest: int, qdisc_bypass: bool) -> Ring:

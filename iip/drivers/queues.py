@@ -40,5 +40,5 @@ def _queue(kind: Any, name: str | None, i: int, n: int, first: Any, settings: di
     if kind is AfPacket:
         return AfPacket(str(name), **{"group": (0 if n > 1 else None) if first is None else first.group, **settings})
     if first is None:
-        return AfXdp(str(name), **settings)
+        return AfXdp(str(name), queues=n, **settings)
     return AfXdp(str(name), queue=i, beside=first, **{k: v for k, v in settings.items() if k not in ("addresses", "mode", "mtu")})

@@ -8,6 +8,7 @@ from libc.errno cimport EAGAIN, EBADF, EINTR, ENODEV, ENXIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from iip.drivers.base cimport Driver
+from iip.drivers.discovery cimport Discovery, is_discovery
 from iip.drivers.vnet cimport VnetHeader, vnet_describe, vnet_received
 from iip.memory.pool cimport NIL, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data, pkt_free
 from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
@@ -51,6 +52,7 @@ cdef class TunTap(Driver):
     """What Tap and Tun share."""
     cdef int fd
     cdef bint gone                # the device was removed
+    cdef Discovery discovery      # of one of several queues
     cdef bint vnet                # frames have a VnetHeader in front
     cdef int rx_cells             # cells that a frame may need
     cdef uint32_t link            # bytes of the link header
@@ -93,6 +95,8 @@ cdef class TunTap(Driver):
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
+            if queues > 1 and kind == "tap":
+                self.discovery = _discovery(self.name, self.fd)
             device.wait_until_usable(addresses)
         except BaseException:
             self.close()
@@ -130,11 +134,15 @@ cdef class TunTap(Driver):
         self.caps = CAP_SG
 
     def fileno(self):
-        return None if self.fd < 0 else self.fd
+        if self.fd < 0:
+            return None
+        return self.fd if self.discovery is None else self.discovery.fileno()
 
     def close(self):
         """Give the device back; it vanishes unless it is persistent. What is sent from then on is dropped."""
         fd, self.fd = self.fd, -1
+        if self.discovery is not None:
+            self.discovery.close()
         if fd >= 0:
             if self.vnet:
                 device.set_offload(fd, False, False)      # a persistent device may have another user next
@@ -150,6 +158,9 @@ cdef class TunTap(Driver):
         cdef int count = 0, have = 0
         if self.fd < 0 or self.gone:
             return 0
+        if unlikely(self.discovery is not None):
+            count = self.discovery.receive(&self.pool.c, packets, n)
+            self.rx_packets += count
         while count < n:
             while have < self.rx_cells:
                 self.posted[have] = pkt_alloc(&self.pool.c)
@@ -207,6 +218,8 @@ cdef class TunTap(Driver):
                 self.rx_no_buffer += 1
             else:
                 self.rx_too_long += 1
+            return True
+        if unlikely(self.discovery is not None) and is_discovery(pkt_data(pkt(pool, self.posted[0])), <uint32_t>got):
             return True
         self._take(<uint32_t>got, have, packet)
         if self.vnet:
@@ -292,6 +305,14 @@ cdef class TunTap(Driver):
             with gil:
                 self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): "
                                          "it was removed while in use")
+
+
+def _discovery(name, fd):
+    """None where there is no permission for packet sockets: then only one of the queues finds neighbours."""
+    try:
+        return Discovery(name, fd, True)
+    except DriverError:
+        return None
 
 
 cdef class Tap(TunTap):

@@ -37,11 +37,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # opcodes of BPF (RFC 9669)
 _LD64, _MOV, _MOV_K, _ADD_K, _CALL, _EXIT = 0x18, 0xBF, 0xB7, 0x07, 0x85, 0x95
-_LDW, _LDH = 0x61, 0x69
+_LDW, _LDH, _LDB = 0x61, 0x69, 0x71
 _JA, _JGT, _JEQ32_K, _JNE32_K = 0x05, 0x2D, 0x16, 0x56
 _PSEUDO_MAP_FD, _REDIRECT_MAP, _PASS = 1, 51, 2
 _DATA, _DATA_END, _QUEUE = 0, 4, 16          # fields of struct xdp_md
-_ETHERTYPE, _ARP_TARGET, _IP4_TO, _IP6_TO = 12, 38, 30, 38
+_ETHERTYPE, _ARP_TARGET, _IP4_TO, _IP6_TO, _IP6_NEXT, _ICMP6_TYPE, _ICMP6 = 12, 38, 30, 38, 20, 54, 58
 
 Instruction = tuple[int, int, int, "int | str", int]      # opcode, destination, source, offset or label, immediate
 
@@ -57,28 +57,43 @@ def _room(n: int) -> list[Instruction]:
     return [(_MOV, 4, 2, 0, 0), (_ADD_K, 4, 0, 0, n), (_JGT, 4, 3, "pass", 0)]
 
 
-def program(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], table: int) -> bytes:
+def program(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], table: int, shared: bool = False) -> bytes:
     """Bytecode that hands packets for `addresses`, and ARP and neighbour discovery for them, to the socket of their queue in
-    `table`. Everything else goes to the kernel; with no addresses nothing does."""
+    `table`. Everything else goes to the kernel; with no addresses nothing does. shared: ARP and neighbour discovery do."""
     four = [a.packed for a in addresses if a.version == 4]
     six = [a.packed for a in addresses if a.version == 6]
     six += [b"\xff\x02" + bytes(9) + b"\x01\xff" + a[13:] for a in six if a[0] != 0xFF]      # RFC 4291 §2.7.1: solicited-node
+    some = bool(four or six)
+    other = "pass" if some else "ours"
     code: list[Instruction | str] = [(_LDW, 7, 1, _QUEUE, 0)]
-    if four or six:
+    if some or shared:
         code += [(_LDW, 2, 1, _DATA, 0), (_LDW, 3, 1, _DATA_END, 0), *_room(34), (_LDH, 5, 2, _ETHERTYPE, 0),
-                 (_JEQ32_K, 5, 0, "ip4", _number(b"\x08\x00")), (_JEQ32_K, 5, 0, "arp", _number(b"\x08\x06")),
-                 (_JNE32_K, 5, 0, "pass", _number(b"\x86\xdd"))]
-        code += [*_room(54), *((_LDW, r, 2, _IP6_TO + 4 * i, 0) for i, r in enumerate((4, 5, 8, 9)))]
-        for a in six:
-            words = [_number(a[i:i + 4]) for i in range(0, 16, 4)]
-            code += [(_JNE32_K, 4, 0, 3, words[0]), (_JNE32_K, 5, 0, 2, words[1]), (_JNE32_K, 8, 0, 1, words[2]),
-                     (_JEQ32_K, 9, 0, "ours", words[3])]
-        code += [(_JA, 0, 0, "pass", 0), "arp", *_room(42), (_LDW, 4, 2, _ARP_TARGET, 0), (_JA, 0, 0, "compare", 0),
-                 "ip4", (_LDW, 4, 2, _IP4_TO, 0), "compare", *((_JEQ32_K, 4, 0, "ours", _number(a)) for a in four),
-                 "pass", (_MOV_K, 0, 0, 0, _PASS), (_EXIT, 0, 0, 0, 0)]
+                 (_JEQ32_K, 5, 0, "ip4" if some else "ours", _number(b"\x08\x00")),
+                 (_JEQ32_K, 5, 0, "pass" if shared else "arp", _number(b"\x08\x06")),
+                 (_JNE32_K, 5, 0, other, _number(b"\x86\xdd")), *_room(54)]
+        code += _six(six, "discovery" if shared else "ours") if some else [(_JA, 0, 0, "discovery", 0)]
+        if shared:
+            code += ["discovery", (_LDB, 4, 2, _IP6_NEXT, 0), (_JNE32_K, 4, 0, "ours", _ICMP6), (_MOV, 4, 2, 0, 0),
+                     (_ADD_K, 4, 0, 0, 55), (_JGT, 4, 3, "ours", 0), (_LDB, 4, 2, _ICMP6_TYPE, 0),
+                     *((_JEQ32_K, 4, 0, "pass", kind) for kind in range(133, 138)), (_JA, 0, 0, "ours", 0)]
+        elif some:
+            code += ["arp", *_room(42), (_LDW, 4, 2, _ARP_TARGET, 0), (_JA, 0, 0, "compare", 0)]
+        if some:
+            code += ["ip4", (_LDW, 4, 2, _IP4_TO, 0), "compare", *((_JEQ32_K, 4, 0, "ours", _number(a)) for a in four)]
+        code += ["pass", (_MOV_K, 0, 0, 0, _PASS), (_EXIT, 0, 0, 0, 0)]
     code += ["ours", (_LD64, 1, _PSEUDO_MAP_FD, 0, table), (0, 0, 0, 0, 0), (_MOV, 2, 7, 0, 0), (_MOV_K, 3, 0, 0, _PASS),
              (_CALL, 0, 0, 0, _REDIRECT_MAP), (_EXIT, 0, 0, 0, 0)]
     return _assemble(code)
+
+
+def _six(addresses: Iterable[bytes], found: str) -> list[Instruction | str]:
+    """Compare the destination of an IPv6 packet."""
+    code: list[Instruction | str] = [(_LDW, r, 2, _IP6_TO + 4 * i, 0) for i, r in enumerate((4, 5, 8, 9))]
+    for a in addresses:
+        words = [_number(a[i:i + 4]) for i in range(0, 16, 4)]
+        code += [(_JNE32_K, 4, 0, 3, words[0]), (_JNE32_K, 5, 0, 2, words[1]), (_JNE32_K, 8, 0, 1, words[2]),
+                 (_JEQ32_K, 9, 0, found, words[3])]
+    return [*code, (_JA, 0, 0, "pass", 0)]
 
 
 def _assemble(code: list[Instruction | str]) -> bytes:
@@ -112,14 +127,16 @@ def _bpf(command: int, attributes: bytes) -> int:
 class Program:
     """The XDP program on a device, for all sockets of this process there. It goes with the last of them, or the process."""
 
-    def __init__(self, name: str, addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], mode: str) -> None:
+    def __init__(self, name: str, addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], mode: str,
+                 shared: bool) -> None:
         self.users = 1
+        self.shared = shared      # each socket learns its neighbours by other means
         self.native = False
         self.table = self.code = self.link = -1
         queues = ethtool.rx_queues(name)
         try:
             self.table = _bpf(_MAP_CREATE, struct.pack("5I", _XSKMAP, 4, 4, max(queues, 64), 0))
-            self.code = self._load(program(list(addresses), self.table))
+            self.code = self._load(program(list(addresses), self.table, shared))
             self._attach(name, mode)
         except BaseException as error:
             self.close()

@@ -1,4 +1,5 @@
 """Several drivers of one device: every flow comes to one of them, and each can send."""
+import select
 import socket
 import time
 
@@ -75,6 +76,49 @@ def test_xdp_sockets(netns):
     time.sleep(0.05)
     got = [f for p in probes for burst in iter(p.rx, []) for f in burst if f[12:14] == b"\x88\xb5"]
     assert sorted(f[6] for f in got) == list(range(20))
+    for driver in drivers:
+        driver.close()
+    assert all(p.pool.full for p in probes)
+
+
+def open_two(netns, kind):
+    if kind is Tap:
+        return open_queues(Tap, "iipq0", 2, host_address=("10.7.0.1/24", "fd07::1/64"))
+    plug(netns, "10.7.0.1/24", "fd07::1/64", queues=2)
+    settings = {"addresses": ["10.7.0.2", "fd07::2"], "mode": "generic"} if kind is AfXdp else {}
+    return open_queues(kind, OURS, 2, **settings)
+
+
+def collect(probes, wanted, times=1):
+    """What each probe gets, until each has so many that are wanted, and what comes right after."""
+    got = [[] for _ in probes]
+    deadline = time.monotonic() + 3
+    while any(len(g) < times for g in got) and time.monotonic() < deadline:
+        for g, probe in zip(got, probes, strict=True):
+            g += filter(wanted, probe.rx())
+        select.select([probe.driver.fileno() for probe in probes], [], [], 0.05)
+    for g, probe in zip(got, probes, strict=True):
+        g += filter(wanted, probe.rx())
+    return got
+
+
+@pytest.mark.parametrize("kind", [Tap, AfPacket, AfXdp])
+def test_each_learns_its_neighbours(netns, kind):
+    """Questions and answers of ARP and neighbour discovery come to every queue, once."""
+    drivers = open_two(netns, kind)
+    probes = probes_of(drivers)
+    mac = drivers[0].mac or b"\x02\0\0\0\0\x02"
+    question = b"\xff" * 6 + mac + bytes.fromhex("08060001080006040001") + mac + bytes([10, 7, 0, 2]) + bytes(6)
+    question += bytes([10, 7, 0, 1])
+    for probe in probes:
+        assert probe.tx(question + bytes(18)) == 1
+        got = collect(probes, lambda f: f[12:14] == b"\x08\x06" and f[20:22] == b"\0\x02")
+        assert [len(g) for g in got] == [1, 1] and got[0] == got[1] and got[0][0][28:32] == bytes([10, 7, 0, 1])
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("fd07::2", 9))
+    wanted = socket.inet_pton(socket.AF_INET6, "fd07::2")
+    got = collect(probes, lambda f: f[12:14] == b"\x86\xdd" and f[20] == 58 and f[54] == 135 and f[62:78] == wanted)
+    assert len(got[0]) == len(got[1]) >= 1
     for driver in drivers:
         driver.close()
     assert all(p.pool.full for p in probes)
