@@ -125,11 +125,11 @@ cdef class PingPongClient(NativeHandler):
         x.received += n
         if x.received == self.size:
             self.transactions += 1
-            self.latency.add(<uint64_t>(self.now - x.started))
+            self.latency.add(<uint64_t>(engine.net.now - x.started))
             if not self.running:
                 engine.close_connection(conn)
             elif self.interval == 0:
-                self.start(engine, x, self.now)
+                self.start(engine, x, engine.net.now)
             else:
                 self.waiting[self.n_waiting] = <uint32_t>(x - self.exchanges)
                 self.n_waiting += 1
