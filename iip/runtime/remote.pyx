@@ -20,6 +20,11 @@ from iip.errors import ConfigError, Exhausted
 cdef extern from "<sched.h>" nogil:
     int sched_yield() noexcept
 
+cdef extern from "Python.h" nogil:
+    int PyGILState_Check() noexcept
+    void* PyEval_SaveThread() noexcept
+    void PyEval_RestoreThread(void* state) noexcept
+
 cdef enum:
     EVENTS = 64                   # handled in one turn
 
@@ -60,17 +65,18 @@ cdef class Remote(Engine):
     cdef int turn(self) noexcept nogil:
         """Handle the events that wait; how many there were."""
         cdef uint64_t before = self.events
-        if unlikely(self.starved != NIL) and ring_len(&self.c.stock):
-            self.feed()
-        if ring_len(&self.c.tells):
-            self.app.deliver(self)
+        if ring_len(&self.c.tells) or unlikely(self.starved != NIL) and ring_len(&self.c.stock):
+            self.app.deliver(self)        # which may take the GIL for all of it
         writer_flush(&self.out)
         bell_ring(&self.c.net)
         return <int>(self.events - before)
 
     cdef void deliver(self) noexcept nogil:
         cdef uint8_t* p
-        cdef size_t n = ring_peek(&self.c.tells, EVENTS, &p), i
+        cdef size_t n, i
+        if unlikely(self.starved != NIL) and ring_len(&self.c.stock):
+            self.feed()
+        n = ring_peek(&self.c.tells, EVENTS, &p)
         for i in range(n):
             self.at = <const Tell*>p + i
             self.one(self.at)
@@ -144,7 +150,7 @@ cdef class Remote(Engine):
                 self.give_back(kind, conn, packet)
                 return
             bell_ring(&self.c.net)
-            sched_yield()
+            _stand_back()
             a = <Ask*>writer_next(&self.out)
         a.kind, a.conn, a.packet, a.n, a.value = kind, conn, packet, n, value
 
@@ -378,6 +384,14 @@ cdef class Remote(Engine):
         if self.at == NULL:
             writer_flush(&self.out)
             bell_ring(&self.c.net)
+
+
+cdef void _stand_back() noexcept nogil:
+    """Let the other thread work, which may want the GIL if we have it."""
+    cdef void* state = PyEval_SaveThread() if PyGILState_Check() else NULL
+    sched_yield()
+    if state != NULL:
+        PyEval_RestoreThread(state)
 
 
 cdef void _begin(Remote self, Far* f, uint64_t conn) noexcept nogil:
