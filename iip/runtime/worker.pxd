@@ -34,7 +34,8 @@ cdef class NetworkLoop(Loop):
     cdef readonly Engine b
     cdef Relay relay_a
     cdef Relay relay_b
-    cdef Ticker ticker            # the handler of `a`, if it is one
+    cdef Ticker ticker            # the handler of one of them, if it is one
+    cdef Engine ticked
     cdef Bell own
     cdef Bell* mine
     cdef int fd_a

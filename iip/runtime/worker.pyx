@@ -112,8 +112,9 @@ cdef class NetworkLoop(Loop):
         self.a, self.b = a, b
         if isinstance(a.native, Relay):
             self.relay_a = a.native
-        if isinstance(a.native, Ticker):
-            self.ticker = a.native
+        for engine in (a, b):
+            if engine is not None and isinstance((<Engine>engine).native, Ticker):
+                self.ticker, self.ticked = (<Engine>engine).native, engine
         if b is not None and isinstance(b.native, Relay):
             self.relay_b = b.native
         bell_open(&self.own)
@@ -143,7 +144,7 @@ cdef class NetworkLoop(Loop):
             pair_settle(self.a, self.b)
         self.now = now
         if self.ticker is not None:
-            tick = self.ticker.tick(self.a, now)
+            tick = self.ticker.tick(self.ticked, now)
         due = min(tick, _run(self.a, self.relay_a, now))
         if self.b is not None:
             due = min(due, _run(self.b, self.relay_b, now))
