@@ -5,6 +5,7 @@ Constants, errors and whatever has no network in it are the standard module's.
 from __future__ import annotations
 
 import socket as _standard
+from socket import *  # noqa: F403
 from typing import Any
 
 from iip.aio.names import ANY_PORT

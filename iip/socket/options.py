@@ -91,10 +91,8 @@ def _set(core: Core, key: Key, value: Any) -> None:
     if conn is not None and not conn.closed:
         try:
             _give(conn, key, value)
-        except ConfigError as error:
-            raise os_error(errno.EINVAL, str(error)) from None
         except (IipError, ValueError) as error:
-            raise os_error(errno.ENOENT if key[1] == socket.TCP_CONGESTION else errno.EINVAL, str(error)) from None
+            raise os_error(errno.ENOENT if key == (_TCP, socket.TCP_CONGESTION) else errno.EINVAL, str(error)) from None
         core.stack.wake()
     core.options[key] = value
 

@@ -265,9 +265,12 @@ class socket(_Real):
         return 0.0 if flags & standard.MSG_DONTWAIT else self._timeout
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        return self.recvfrom(bufsize, flags)[0]
+        return self._recv(bufsize, flags)[0]
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+        return self._recv(bufsize, flags)
+
+    def _recv(self, bufsize: int, flags: int) -> tuple[bytes, Any]:
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         timeout, peek = self._wait(flags), bool(flags & standard.MSG_PEEK)
@@ -275,17 +278,25 @@ class socket(_Real):
         with core.lock:
             core.check()
             if isinstance(core, StreamCore):
+                if flags & standard.MSG_WAITALL and not peek:
+                    whole = bytearray(bufsize)
+                    with memoryview(whole) as view:
+                        n = core.fill(view, timeout)
+                    return bytes(whole[:n]), None
                 if bufsize:
-                    core.await_data(timeout, bufsize if flags & standard.MSG_WAITALL else 1)
+                    core.await_data(timeout)
                 return core.take(bufsize, peek), None
             assert isinstance(core, PacketCore)
             data, source = core.receive(timeout, peek)
             return data[:bufsize], source
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
+        return self._recv_into(buffer, nbytes, flags)[0]
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        return self._recv_into(buffer, nbytes, flags)
+
+    def _recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         if nbytes < 0:
             raise ValueError("negative buffersize in recv_into")
         with _writable(buffer) as view:
@@ -299,8 +310,10 @@ class socket(_Real):
         with core.lock:
             core.check()
             if isinstance(core, StreamCore):
+                if flags & standard.MSG_WAITALL and not peek:
+                    return core.fill(view, timeout), None
                 if len(view):
-                    core.await_data(timeout, len(view) if flags & standard.MSG_WAITALL else 1)
+                    core.await_data(timeout)
                 return core.take_into(view, peek), None
             assert isinstance(core, PacketCore)
             data, source = core.receive(timeout, peek)
@@ -343,20 +356,21 @@ class socket(_Real):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         timeout = self._wait(flags)
-        if timeout is None or self.type != standard.SOCK_STREAM:
+        if self.type != standard.SOCK_STREAM:
             self._send(data, flags, None)
             return
-        end = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
         core = self._open()
         with memoryview(data) as whole, whole.cast("B") as view, core.lock:
             core.check()
             assert isinstance(core, StreamCore)
             done = 0
             while done < len(view):
-                left = end - time.monotonic()
-                if left <= 0 and timeout:
-                    raise TimeoutError("timed out")
-                done += core.send(view[done:], left if timeout else 0)
+                if end is not None and timeout:
+                    timeout = end - time.monotonic()
+                    if timeout <= 0:
+                        raise TimeoutError("timed out")
+                done += core.send(view[done:], timeout)
 
     def sendto(self, data: Any, *arguments: Any) -> int:
         if not 1 <= len(arguments) <= 2:
@@ -428,7 +442,9 @@ class socket(_Real):
         core, self._core = getattr(self, "_core", None), None
         if core is not None:
             self._core = core
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self._core = None
-            core.stack.abandoned.append(core)      # the lock may be held: the stack's thread does the rest
-            core.stack.wake()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self._core = None
+                core.stack.abandoned.append(core)      # the lock may be held: the stack's thread does the rest
+                core.stack.wake()

@@ -186,15 +186,30 @@ class StreamCore(Core):
             self.stack.engine.tcp_listen(max(port, 0), on=False)
 
     # -- reading ---------------------------------------------------------------------------------------------
-    def await_data(self, timeout: float | None, n: int = 1) -> None:
-        """Until there are `n` bytes, or no more to come."""
-        if self.state in (NEW, LISTENING) and not self.buffer and self.error is None:
-            self.check()
+    def await_data(self, timeout: float | None) -> None:
+        """Until there is something, or no more to come."""
+        if self.buffer:
+            return
+        if self.state in (NEW, LISTENING) and self.error is None:
             raise os_error(errno.ENOTCONN)
-        if len(self.buffer) < n:
-            self.wait(lambda: len(self.buffer) >= n or self.eof or self.error is not None or self.state in (NEW, OVER), timeout)
+        self.wait(lambda: self.buffer or self.eof or self.error is not None or self.state in (NEW, OVER), timeout)
         if not self.buffer:
             self.raise_pending()
+
+    def fill(self, view: memoryview, timeout: float | None) -> int:
+        """MSG_WAITALL: until it is full, or no more to come; bytes that came before an error go first."""
+        done = 0
+        while done < len(view):
+            try:
+                self.await_data(timeout)
+            except OSError:
+                if done == 0:
+                    raise
+                break
+            if not self.buffer:
+                break
+            done += self.take_into(view[done:], False)
+        return done
 
     def take(self, n: int, peek: bool) -> bytes:
         buffer = self.buffer
@@ -235,7 +250,7 @@ class StreamCore(Core):
     def send(self, data: Any, timeout: float | None) -> int:
         """Queue all of it if there is no timeout, else at least a byte; how many."""
         whole = memoryview(data).cast("B")
-        lend = type(data) is bytes
+        lend = type(whole.obj) is bytes       # it does not change
         done = self._send(whole, lend) if self.state == CONNECTED else self._cannot(whole, lend, timeout)
         if done == len(whole) or (done and timeout is not None):
             return done

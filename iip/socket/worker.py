@@ -29,7 +29,8 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def __del__(self) -> None:
-        os.close(self._event)
+        event, self._event = self._event, -1
+        os.close(event)
 
     def add(self, stack: Stack) -> None:
         with self.lock:
@@ -48,7 +49,7 @@ class Worker:
 
     def wake(self) -> None:
         """Run the engines soon; from any thread. Who calls has done before what they are to see."""
-        if not self._woken:
+        if not self._woken and self._event >= 0:
             self._woken = True
             os.eventfd_write(self._event, 1)
 

@@ -37,7 +37,8 @@ def eventually(condition):
 # -- bytes ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("host", ["10.0.0.2", "fd00::2"])
 def test_everything_comes_back(net, host):
-    with echo(net, family=socket.AF_INET6 if ":" in host else socket.AF_INET) as port, net.client.create_connection((host, port)) as sock:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with echo(net, family=family) as port, net.client.create_connection((host, port)) as sock:
         net.thread(lambda: (sock.sendall(DATA), sock.shutdown(socket.SHUT_WR)))
         got = bytearray()
         while data := sock.recv(100_000):
@@ -53,7 +54,7 @@ def test_files_and_buffers(net):
             file.flush()
             assert [next(lines), next(lines)] == ["one\n", "two\n"]
         net.thread(lambda: (there.sendfile(io.BytesIO(DATA)), there.shutdown(socket.SHUT_WR)))
-        assert here.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL) == DATA[:4]
+        assert here.recv(1, socket.MSG_PEEK) == DATA[:1]
         whole = bytearray(len(DATA))
         assert here.recv_into(whole, 0, socket.MSG_WAITALL) == len(DATA)
         assert whole == DATA
@@ -82,11 +83,12 @@ def test_dup_and_detach(net):
 # -- errnos --------------------------------------------------------------------------------------------------
 def test_errnos(net):
     sock = net.client.socket()
-    for code, call, *arguments in ((errno.ENOTCONN, sock.recv, 1), (errno.EPIPE, sock.send, b"x"), (errno.ENOTCONN, sock.getpeername),
-                                   (errno.EINVAL, sock.accept), (errno.ENOTCONN, sock.shutdown, socket.SHUT_WR),
-                                   (errno.EADDRNOTAVAIL, sock.bind, ("10.9.9.9", 5)), (errno.ECONNREFUSED, sock.connect, (net.v4, 9)),
-                                   (errno.ENETUNREACH, net.client.socket().connect, ("127.0.0.1", 9)),
-                                   (errno.ENOPROTOOPT, sock.setsockopt, socket.SOL_SOCKET, 9999, 1)):
+    for code, call, *arguments in (
+            (errno.ENOTCONN, sock.recv, 1), (errno.EPIPE, sock.send, b"x"), (errno.ENOTCONN, sock.getpeername),
+            (errno.EINVAL, sock.accept), (errno.ENOTCONN, sock.shutdown, socket.SHUT_WR),
+            (errno.EADDRNOTAVAIL, sock.bind, ("10.9.9.9", 5)), (errno.ECONNREFUSED, sock.connect, (net.v4, 9)),
+            (errno.ENETUNREACH, sock.connect, ("127.0.0.1", 9)),
+            (errno.ENOPROTOOPT, sock.setsockopt, socket.SOL_SOCKET, 9999, 1)):
         fails(code, call, *arguments)
     assert sock.connect_ex((net.v4, 9)) == errno.ECONNREFUSED
     sock.bind(("", 77))
@@ -109,8 +111,7 @@ def test_a_reset_is_told_once(net):
     there, here = net.pair()
     here.send(b"before")
     there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    eventually(lambda: there.recv(6, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"before")
-    there.recv(6)
+    assert there.recv(6, socket.MSG_WAITALL) == b"before"
     there.close()
     fails(errno.ECONNRESET, here.recv, 1)
     assert here.recv(1) == b""
@@ -157,7 +158,7 @@ def test_timeouts(net):
             there.sendall(bytes(20_000_000))
         there.setblocking(False)
         fails(errno.EAGAIN, there.recv, 1)
-        fails(errno.EAGAIN, here.recv, 1, socket.MSG_DONTWAIT | socket.MSG_OOB) if False else None
+        fails(errno.EINVAL, there.recv, 1, socket.MSG_OOB)
         with net.server.create_server(("", 0)) as listener:
             listener.settimeout(0.01)
             with pytest.raises(TimeoutError):
@@ -165,17 +166,18 @@ def test_timeouts(net):
 
 
 def ready(sock):
-    """What select, poll and epoll say, which must be the same."""
-    read, write, _ = select.select([sock], [sock], [], 0)
+    """What select says; poll and epoll must say the same, if nothing happens meanwhile."""
     poller, epoll = select.poll(), select.epoll()
     poller.register(sock, select.POLLIN | select.POLLOUT)
     epoll.register(sock, select.EPOLLIN | select.EPOLLOUT)
-    for events in (poller.poll(0), epoll.poll(0)):
-        mask = events[0][1] if events else 0
-        assert bool(mask & select.POLLIN) == bool(read)
-        assert bool(mask & select.POLLOUT) == bool(write)
-    epoll.close()
-    return ("r" if read else "") + ("w" if write else "")
+    for _ in range(100):
+        read, write, _ = select.select([sock], [sock], [], 0)
+        masks = [events[0][1] if events else 0 for events in (poller.poll(0), epoll.poll(0))]
+        if all((bool(mask & select.POLLIN), bool(mask & select.POLLOUT)) == (bool(read), bool(write)) for mask in masks):
+            epoll.close()
+            return ("r" if read else "") + ("w" if write else "")
+        time.sleep(0.001)
+    raise AssertionError((read, write, masks))
 
 
 def test_selectors_see_what_calls_would_do(net):
@@ -256,10 +258,11 @@ def test_a_server_of_one_thread(net):
 def test_options(net):
     there, here = net.pair()
     with there, here:
-        for level, option, value in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-                                     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1500),
-                                     (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.IPPROTO_IP, socket.IP_TTL, 9),
-                                     (socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)):
+        for level, option, value in (
+                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1500),
+                (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.IPPROTO_IP, socket.IP_TTL, 9),
+                (socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)):
             there.setsockopt(level, option, value)
             assert there.getsockopt(level, option) == value
         assert there._core.conn.keepalive_idle == 7
@@ -360,12 +363,13 @@ def test_many_threads_on_one_socket(net):
 
 def test_a_slow_reader_stops_its_peer(net):
     there, here = net.pair(timeout=0.3)
+    data = bytes(100_000_000)
     tracemalloc.start()
     with there, here:
         with pytest.raises(TimeoutError):
-            there.sendall(bytes(100_000_000))
+            there.sendall(data)
         assert len(here._core.buffer) < 7 << 20
-        assert tracemalloc.get_traced_memory()[0] < 20 << 20 or tracemalloc.get_traced_memory()[0] < 120 << 20
+        assert tracemalloc.get_traced_memory()[0] < 20 << 20
         tracemalloc.stop()
 
 
@@ -382,7 +386,7 @@ def test_what_was_sent_before_close_arrives(net):
     there, here = net.pair()
     there.sendall(DATA[:100_000])
     there.close()
-    net.client.close()
+    net.thread(net.client.close)
     got = b""
     while data := here.recv(65536):
         got += data
