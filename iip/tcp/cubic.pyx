@@ -38,7 +38,7 @@ cdef struct Cubic:
     Curve c
     Curve before                  # the latest reduction, which may be taken back
     int64_t last_ack              # ns
-    int64_t round_at              # when this round of HyStart++ began
+    int64_t train_at              # since when ACKs come without a pause
     uint32_t credit               # growth that is less than a byte, times cwnd
     # HyStart++
     uint32_t last_min_rtt         # of the previous round, us; 0: not known
@@ -47,7 +47,6 @@ cdef struct Cubic:
     uint32_t window_end           # the round ends when this is acknowledged
     uint8_t samples               # round-trip times measured in this round
     uint8_t css_rounds
-    uint8_t train                 # since this round began, ACKs have come without a pause
 
 
 cdef inline Cubic* _state(Tcb* t) noexcept nogil:
@@ -70,9 +69,7 @@ cdef uint32_t cube_root(uint64_t a) noexcept nogil:
 
 # -- slow start (RFC 9406) ---------------------------------------------------------------------------------
 
-cdef void _new_round(Tcp* s, Tcb* t, Cubic* q) noexcept nogil:
-    q.round_at = s.now
-    q.train = True
+cdef void _new_round(Tcb* t, Cubic* q) noexcept nogil:
     q.last_min_rtt = q.min_rtt
     q.min_rtt = 0
     q.samples = 0
@@ -106,13 +103,13 @@ cdef void _watch_delay(Tcb* t, Cubic* q, int64_t rtt) noexcept nogil:
 
 
 cdef void _watch_train(Tcp* s, Tcb* t, Cubic* q) noexcept nogil:
-    """ACKs that came one after the other for half a round trip, counted from the first of a round: twice as many, which they
-    let out, fill the path (HyStart, before ++). The delay would tell two round trips later, when the queue has to hold two
-    windows. A sender that paces makes trains of half a round trip itself."""
+    """ACKs that come one after the other for half a round trip: twice as many packets, which they let out, fill the path (HyStart
+    before it was ++). The delay would tell two round trips later, when the queue has to hold two windows. A sender that paces
+    makes trains of half a round trip itself."""
     cdef int64_t enough = max(t.min_rtt if t.cc_mode & CC_PACED else t.min_rtt >> 1, TRAIN_GAP)
     if s.now - q.last_ack > TRAIN_GAP:
-        q.train = False
-    elif q.train and s.now - q.round_at > enough and t.cwnd >= LOW_WINDOW * t.mss:
+        q.train_at = s.now
+    elif s.now - q.train_at > enough and t.cwnd >= LOW_WINDOW * t.mss:
         t.ssthresh = t.cwnd
 
 
@@ -121,9 +118,8 @@ cdef uint32_t _slow_start(Tcp* s, Tcb* t, Cubic* q, AckInfo* ack) noexcept nogil
     if t.ssthresh == NO_SSTHRESH:
         _watch_delay(t, q, ack.rtt)
         if seq_gt(t.snd_una, q.window_end):
-            _new_round(s, t, q)
-        else:
-            _watch_train(s, t, q)
+            _new_round(t, q)
+        _watch_train(s, t, q)
         if not in_slow_start(t):
             return 0
         if q.css_baseline:
@@ -214,6 +210,7 @@ cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
     """§4.9.1"""
     _state(t).c = _state(t).before
     _state(t).last_ack = s.now
+    _state(t).train_at = s.now
 
 
 cdef void _on_idle(Tcp* s, Tcb* t, int64_t idle) noexcept nogil:
