@@ -22,7 +22,7 @@ cdef enum:
     APPLICATION = 2               # round trips without an ACK that counts: §5.8, the application was what limited
 
 
-cdef int64_t TRAIN_GAP = 2000000  # ns: a longer pause between two ACKs ends a train, a shorter train is none
+cdef int64_t TRAIN_GAP = 2000000  # ns: a longer pause between two ACKs ends a train, on long paths one of RTT / 16
 
 
 cdef struct Curve:
@@ -107,7 +107,7 @@ cdef void _watch_train(Tcp* s, Tcb* t, Cubic* q) noexcept nogil:
     before it was ++). The delay would tell two round trips later, when the queue has to hold two windows. A sender that paces
     makes trains of half a round trip itself."""
     cdef int64_t enough = max(t.min_rtt if t.cc_mode & CC_PACED else t.min_rtt >> 1, TRAIN_GAP)
-    if s.now - q.last_ack > TRAIN_GAP:
+    if s.now - q.last_ack > max(TRAIN_GAP, t.min_rtt >> 4):
         q.train_at = s.now
     elif s.now - q.train_at > enough and t.cwnd >= LOW_WINDOW * t.mss:
         t.ssthresh = t.cwnd
