@@ -154,9 +154,10 @@ cdef inline void _forget(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t n, AckI
         info.sent_at = k.sent_at
     if likely(not k.flags & REC_SACKED):
         info.delivered += n
-        info.original |= not k.flags & REC_EVER_RETRANS
-        if unlikely(not k.flags & REC_EVER_RETRANS and t.sacked and seq_lt(k.seq, t.fack)):
-            t.reo_seen = True
+        if likely(not k.flags & REC_EVER_RETRANS):
+            info.original = True
+            if unlikely(t.sacked) and seq_lt(k.seq, t.fack):
+                t.reo_seen = True
         rack_delivered(s, t, k)
         if unlikely(t.cc_mode & CC_RATE):
             rate_delivered(s, t, k, n, info)
@@ -188,9 +189,9 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
         following = k.qnext
         if t.rtx_hint == i:
             t.rtx_hint = following
-        if t.sack_hint == i:
+        if unlikely(t.sack_hint == i):
             t.sack_hint = NIL
-        if t.sack_front == i:
+        if unlikely(t.sack_front == i):
             t.sack_front = NIL
         pkt_free(s.pool, i)
         i = following
