@@ -67,17 +67,35 @@ def open_driver(tap: str | None, tun: str | None, mtu: int | None, host_addresse
     return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
+def device_settings(driver: Driver, addresses: Collection[str], host_addresses: Collection[str],
+                    gateway: Collection[str]) -> dict[str, Any]:
+    """The settings of a stack on a device as the options say."""
+    settings = {"addresses": tuple(addresses), "medium": driver.medium, "mtu": driver.mtu,
+                "packet_size": max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64), **_gateways(gateway, host_addresses)}
+    if host_addresses:            # the host's end is ours, too: nobody else is there whose address we could have taken
+        settings["address_check"] = False
+    return settings
+
+
+def stack_on_device(make: Callable[..., Any], *, tap: str | None, tun: str | None, addresses: Collection[str],
+                    host_addresses: Collection[str], gateway: Collection[str], mtu: int | None, no_offload: bool = False,
+                    **more: Any) -> Any:
+    """`make` (iip.aio.Stack or iip.socket.Stack) on a device as the options say."""
+    driver = open_driver(tap, tun, mtu, host_addresses, no_offload)
+    try:
+        return make(driver, **device_settings(driver, addresses, host_addresses, gateway), **more)
+    except BaseException:
+        driver.close()
+        raise
+
+
 def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, addresses: Collection[str],
                 host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
                 no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
     """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
     driver = open_driver(tap, tun, mtu, host_addresses, no_offload)
     try:
-        size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
-        if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
-            settings.setdefault("address_check", False)
-        config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
-                            **_gateways(gateway, host_addresses), **settings)
+        config = iip.Config(**{**device_settings(driver, addresses, host_addresses, gateway), **settings})
         return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
         driver.close()
