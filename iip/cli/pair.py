@@ -12,6 +12,7 @@ import iip
 from iip.cli.common import Command, nonzero, progress
 from iip.drivers import Capability, MemoryLink
 from iip.memory.pool import PacketPool
+from iip.runtime.threads import Member, Threads
 
 PORT = 7                          # the first of the server's
 PER_PORT = 20_000                 # connections to each of its ports: fewer than the client has ports of its own
@@ -48,11 +49,12 @@ def handler_option(*choices: str) -> Callable[[Command], Command]:
 
 
 class Pair:
-    """A client and a server engine on a memory link."""
+    """A client and a server engine on a memory link; with `threads` the server's application runs as their model says."""
 
     def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, copy: bool, connections: int,
                  no_offload: bool = False, no_tx_checksum: bool = False, no_rx_checksum: bool = False, no_sg: bool = False,
-                 no_tso: bool = False, no_lro: bool = False, cell: int | None = None, **settings: Any) -> None:
+                 no_tso: bool = False, no_lro: bool = False, cell: int | None = None, threads: Threads | None = None,
+                 **settings: Any) -> None:
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
@@ -70,7 +72,12 @@ class Pair:
         self.offloads = sorted(c.name.lower() for c in Capability if c in Capability(link.a.caps) and c.name)
         ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
-        self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
+        self.member: Member | None = None
+        if threads is None:
+            self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
+        else:
+            self.member = threads.add(theirs, server, link.b, pool=pools[-1], seed=2, peer=self.client)
+            self.server = self.member.engine
         self.conns = np.empty(0, np.uint64)     # handles of the client
 
     def connect(self, n: int, step: Callable[[], object]) -> None:

@@ -40,7 +40,7 @@ cdef int64_t clock_ns() noexcept nogil:
     return iip_clock_ns()
 
 
-cdef void _settle(Engine a, Engine b) noexcept nogil:
+cdef void pair_settle(Engine a, Engine b) noexcept nogil:
     """The thread stood still, or a round took long: what is on the link arrives at the time of the last round, so that no
     timer takes it for lost."""
     cdef int64_t before = max(a.net.now, b.net.now)
@@ -60,7 +60,7 @@ cdef int pair_run(Engine a, Engine b, int64_t until, int64_t* now_out, const bin
     while True:
         now = iip_clock_ns()
         if unlikely(now - before > STALL) and before:
-            _settle(a, b)
+            pair_settle(a, b)
         before = now
         if now_out != NULL:
             now_out[0] = now

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memcpy
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_slice, pool_low,
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice, pool_low,
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
@@ -18,6 +18,7 @@ from iip.wire.seq cimport seq_diff
 
 cdef enum:
     PORT_STEP = 8                 # local ports left out at random between two connections, at most
+    SMALL = 512                   # bytes that are copied behind others rather than queued as a packet of their own
 
 
 # -- opening -----------------------------------------------------------------------------------------------
@@ -108,6 +109,11 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
 
 # -- sending -----------------------------------------------------------------------------------------------
 
+cdef inline bint _sending_is_over(Tcb* t) noexcept nogil:
+    """The application said so, or the connection ended: one test of a bit for each state."""
+    return t.flags & TF_FIN_WANTED or (<uint32_t>1 << t.state) & (<uint32_t>1 << CLOSED | <uint32_t>1 << TIME_WAIT)
+
+
 cdef inline uint32_t _queued(Tcb* t) noexcept nogil:
     return t.unsent + (t.snd_nxt - t.snd_una)
 
@@ -120,7 +126,7 @@ cdef inline uint32_t _room(Tcb* t) noexcept nogil:
 cdef uint32_t user_send_room(Tcp* s, Tcb* t) noexcept nogil:
     """Bytes that `send` takes at the moment."""
     cdef uint32_t room
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return 0
     tuning_send(s, t)
     room = _room(t)
@@ -165,6 +171,13 @@ cdef inline uint32_t _fill_tail(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n,
     return take
 
 
+cdef inline bint _fits(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """Whether the last unsent packet takes `n` bytes more."""
+    cdef Packet* k = pkt(s.pool, t.unsent_tail)
+    return (not k.flags & (PKT_INDIRECT | PKT_EXTERNAL) and k.refs == 1
+            and k.len + n <= min(t.mss, s.pool.cell_size - s.pool.headroom) and k.off + k.len + n <= k.buf_len)
+
+
 cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil:
     """A send came short because the pool has nothing left, so that no acknowledgement need follow: the output phase
     watches the pool and lets `tcp_acked` tell the application."""
@@ -178,7 +191,7 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     which the send buffer and the pool bound; -1 when sending is over."""
     cdef uint32_t done, take, i, fill
     cdef Packet* k
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return -1
     if unlikely(n > _room(t) or t.lowat):
         n = _scarce(s, t, n)
@@ -202,10 +215,28 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     return done
 
 
+cdef int64_t user_send_owned(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
+    """SEND of a packet that the caller filled, behind its headroom, and gives away. The caller has kept count of the room.
+    Little data joins what waits. -1 when sending is over."""
+    cdef Packet* k = pkt(s.pool, i)
+    cdef uint32_t n = k.len
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        pkt_free(s.pool, i)
+        return -1
+    if t.unsent_tail != NIL and n <= SMALL and _fits(s, t, n):
+        _fill_tail(s, t, pkt_data(k), n, min(t.mss, s.pool.cell_size - s.pool.headroom))
+        pkt_free(s.pool, i)
+    else:
+        _append_unsent(s, t, i)
+    t.unsent += n
+    mark_dirty(s, t)
+    return n
+
+
 cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint32_t n) noexcept nogil:
     """SEND by reference: a view of `n` bytes from `off` of what `owner` holds. Returns the bytes taken."""
     cdef uint32_t i
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return -1
     if unlikely(n > _room(t) or t.lowat):
         n = _scarce(s, t, n)
@@ -230,7 +261,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     cdef uint32_t room
     t.rcv_buffered -= min(n, t.rcv_buffered)
     tuning_consumed(s, t)
-    if t.state != ESTABLISHED and t.state != FIN_WAIT_1 and t.state != FIN_WAIT_2:
+    if not ESTABLISHED <= t.state <= FIN_WAIT_2:      # the peer sends nothing any more, or not yet
         return
     offered = seq_diff(t.rcv_adv, t.rcv_nxt)
     if offered >= <int32_t>(t.rcv_buf // 2):
@@ -245,7 +276,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
 
 cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil:
     """Done sending: FIN after what is queued. Receiving goes on."""
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return
     t.flags |= TF_FIN_WANTED
     mark_dirty(s, t)
