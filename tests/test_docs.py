@@ -42,7 +42,7 @@ def run(code: str) -> str:
 
 
 def test_readme_echo_runs():
-    echo, _asyncio, simulation, tunnel = blocks(ROOT / "README.md", "python")
+    echo, _asyncio, _sockets, simulation, tunnel = blocks(ROOT / "README.md", "python")
     assert run(echo) == "b'hello'\n"
     assert run(simulation)
     assert run(tunnel + "print([packet[0] >> 4 for packet in packets])") == "[4]\n"
