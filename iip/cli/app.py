@@ -6,6 +6,7 @@ import click
 from iip.cli.bulk import bulk
 from iip.cli.figures import figures
 from iip.cli.get import get
+from iip.cli.load import load
 from iip.cli.ping import ping
 from iip.cli.pingpong import pingpong
 from iip.cli.script import script
@@ -20,5 +21,5 @@ def cli() -> None:
     """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 
-for command in (pingpong, bulk, figures, sim, script, serve, get, ping, wire):
+for command in (pingpong, bulk, figures, load, sim, script, serve, get, ping, wire):
     cli.add_command(command)

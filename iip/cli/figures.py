@@ -19,6 +19,11 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)     # of what a closed loop reaches
 LOADED = 32                       # connections under offered load
 WRITES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+MODELS = {                        # two cores each
+    "unified: two threads, engine and application": ("--threads", 2, "--model", "unified"),
+    "merge: two threads on each core": ("--threads", 2, "--model", "merge"),
+    "split: a core for the network, one for the application": ("--threads", 1, "--model", "split"),
+}
 SOFTWARE = ("--no-tx-checksum", "--no-rx-checksum")
 
 # name in the legend: options of `iip pingpong`
@@ -72,6 +77,15 @@ def _by_load(seconds: float, size: int) -> Iterable[Point]:
             yield Point("1b", series, found["transactions_per_s"] / 1e6, found["latency_us"]["p99"])
 
 
+def _by_model(seconds: float, size: int) -> Iterable[Point]:
+    for series, options in MODELS.items():
+        common = ("pingpong", "--size", size, "--connections", LOADED, "--seconds", seconds, *options)
+        most = _measure(*common)["transactions_per_s"]
+        for load in LOADS:
+            found = _measure(*common, "--rate", load * most)
+            yield Point("1c", series, found["transactions_per_s"] / 1e6, found["latency_us"]["p99"])
+
+
 def _by_write(seconds: float) -> Iterable[Point]:
     for series, options in BULK.items():
         for n in WRITES:
@@ -81,22 +95,23 @@ def _by_write(seconds: float) -> Iterable[Point]:
 @click.command()
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("figures"), show_default=True,
               help="Directory for figures.csv, figure1.png, figure2.png and the same as .svg.")
-@click.option("--seconds", type=click.FloatRange(0.01, 600), default=0.5, show_default=True, help="For each of the 128 points.")
+@click.option("--seconds", type=click.FloatRange(0.01, 600), default=0.5, show_default=True, help="For each of the 155 points.")
 @click.option("--size", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Bytes of a request and its answer.")
 @errors
 def figures(output: Path, seconds: float, size: int) -> None:
     """Measure on this machine and draw Figures 1 and 2 of the paper on iip.
 
     Figure 1: transactions per second by number of connections; 99th percentile of the latency by throughput under offered
-    load, both with and without zero-copy and checksum offload. Figure 2: bulk throughput by size of the writes, all offloads and
-    without one after the other. Both engines share a core and a memory link. Needs iip[plot].
+    load, both with and without zero-copy and checksum offload, and with two cores for a client and a server under each model of
+    assigning threads to cores. Figure 2: bulk throughput by size of the writes, all offloads and
+    without one after the other. Both engines share a memory link and, but for the models, a core. Needs iip[plot].
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("iip figures needs matplotlib: pip install 'iip[cli,plot]'")
     points: list[Point] = []
-    expected = len(PINGPONG) * (len(CONNECTIONS) + len(LOADS)) + len(BULK) * len(WRITES)
+    expected = len(PINGPONG) * (len(CONNECTIONS) + len(LOADS)) + len(MODELS) * len(LOADS) + len(BULK) * len(WRITES)
     with progress("figures", expected) as update:
-        for part in (_by_connections(seconds, size), _by_load(seconds, size), _by_write(seconds)):
+        for part in (_by_connections(seconds, size), _by_load(seconds, size), _by_model(seconds, size), _by_write(seconds)):
             for point in part:
                 points.append(point)
                 update(len(points), f"figure {point.figure}: {point.series}")
@@ -135,7 +150,7 @@ def _draw(points: list[Point], output: Path, size: int) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4.5), layout="constrained")
     _lines(axes[0], points, "1a")
     axes[0].set(xscale="log", xlabel="connections", ylabel="million transactions per second", ylim=(0, None))
     axes[0].set_xticks(CONNECTIONS, map(str, CONNECTIONS))
@@ -143,7 +158,10 @@ def _draw(points: list[Point], output: Path, size: int) -> None:
     _lines(axes[1], points, "1b")
     axes[1].set(yscale="log", xlabel=f"million transactions per second ({LOADED} connections, offered load)",
                 ylabel="latency, 99th percentile, µs", xlim=(0, None))
-    figure.suptitle(f"Figure 1: {size}-byte request and answer, memory link, one core\n{machine()}", fontsize="medium")
+    _lines(axes[2], points, "1c")
+    axes[2].set(yscale="log", xlabel="million transactions per second, two cores", ylabel="latency, 99th percentile, µs",
+                xlim=(0, None))
+    figure.suptitle(f"Figure 1: {size}-byte request and answer, memory link\n{machine()}", fontsize="medium")
     _save(figure, output / "figure1")
 
     figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")

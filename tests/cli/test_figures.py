@@ -21,6 +21,7 @@ def test_points_and_pictures(tmp_path, monkeypatch):
     assert [(r["figure"], r["series"]) for r in rows] == (
         [("1a", name) for name in figures.PINGPONG for _ in range(2)]
         + [("1b", name) for name in figures.PINGPONG for _ in range(2)]
+        + [("1c", name) for name in figures.MODELS for _ in range(2)]
         + [("2", name) for name in figures.BULK for _ in range(2)])
     assert all(float(r["x"]) > 0 and float(r["y"]) > 0 for r in rows)
     for name in ("figure1", "figure2"):
