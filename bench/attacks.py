@@ -37,7 +37,8 @@ class Victim:
         self.wire = Tunnel(capacity=8192)
         self.now = 10**9
         self.engine = iip.Engine(iip.Config(addresses=(f"{HERE}/24",), gateway="10.0.0.254", medium="ip", pool_packets=16384,
-                                            tx_queue=8192, initial_window=64, nagle=False, delayed_ack=0.5, **settings),
+                                            tx_queue=8192, initial_window=64, send_buffer=1 << 20, nagle=False,
+                                            delayed_ack=0.5, **settings),
                                  Server(), self.wire, seed=3)
         self.engine.tcp_listen(80)
 

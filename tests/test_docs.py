@@ -53,6 +53,11 @@ def test_asyncio_echo_runs():
     assert run(echo) == "b'hello'\n"
 
 
+def test_socket_echo_runs():
+    echo, *_ = blocks(ROOT / "docs" / "sockets.md", "python")
+    assert run(echo) == "b'hello'\n"
+
+
 def test_driver_written_in_python_runs():
     (example,) = [b for b in blocks(ROOT / "docs" / "drivers.md", "python") if "PythonDriver" in b]
     assert run(example + """

@@ -1,4 +1,4 @@
-"""`iip serve`: real servers on a TAP or TUN device."""
+"""`iip serve`: real servers on a network device."""
 from __future__ import annotations
 
 import json
@@ -100,7 +100,7 @@ def impair_options(command: Command) -> Command:
 def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
           duration: float | None, loss: float, delay: float, duplicate: float, reorder: float, corrupt: float,
           seed: int, as_json: bool, **device: Any) -> None:
-    """Serve on a TAP or TUN device. SIGUSR1 prints statistics, which also come at the end.
+    """Serve on a network device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
     """

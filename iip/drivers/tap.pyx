@@ -5,17 +5,15 @@ front (struct virtio_net_hdr) that says what is left to the other side: the chec
 way, and the cutting into segments, so that TCP sends and receives up to 64 KiB at once.
 """
 from libc.errno cimport EAGAIN, EBADF, EINTR, ENODEV, ENXIO, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from iip.drivers.base cimport Driver
-from iip.memory.pool cimport (
-    NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data,
-    pkt_free)
+from iip.drivers.discovery cimport Discovery, is_discovery
+from iip.drivers.vnet cimport VnetHeader, vnet_describe, vnet_received
+from iip.memory.pool cimport NIL, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data, pkt_free
 from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.wire.bytes cimport unlikely
-from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
-from iip.wire.tcp cimport TH_CWR
+from iip.wire.ethernet cimport ETH_HLEN
 
 import ipaddress
 import os
@@ -50,28 +48,11 @@ cdef enum:
     MAX_CELLS = 64                # cells that one frame is read into
 
 
-cdef struct VnetHeader:
-    # struct virtio_net_hdr, in native byte order
-    uint8_t flags                 # VN_*
-    uint8_t gso_type
-    uint16_t header               # bytes of all headers
-    uint16_t gso_size
-    uint16_t csum_start           # from there to the end,
-    uint16_t csum_offset          # the result as far behind csum_start
-
-
-cdef enum:
-    VN_NEEDS_CSUM = 1
-    VN_DATA_VALID = 2
-    VN_GSO_TCPV4 = 1
-    VN_GSO_TCPV6 = 4
-    VN_GSO_ECN = 0x80
-
-
 cdef class TunTap(Driver):
     """What Tap and Tun share."""
     cdef int fd
     cdef bint gone                # the device was removed
+    cdef Discovery discovery      # of one of several queues
     cdef bint vnet                # frames have a VnetHeader in front
     cdef int rx_cells             # cells that a frame may need
     cdef uint32_t link            # bytes of the link header
@@ -114,6 +95,8 @@ cdef class TunTap(Driver):
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
+            if queues > 1 and kind == "tap":
+                self.discovery = _discovery(self.name, self.fd)
             device.wait_until_usable(addresses)
         except BaseException:
             self.close()
@@ -151,11 +134,15 @@ cdef class TunTap(Driver):
         self.caps = CAP_SG
 
     def fileno(self):
-        return None if self.fd < 0 else self.fd
+        if self.fd < 0:
+            return None
+        return self.fd if self.discovery is None else self.discovery.fileno()
 
     def close(self):
         """Give the device back; it vanishes unless it is persistent. What is sent from then on is dropped."""
         fd, self.fd = self.fd, -1
+        if self.discovery is not None:
+            self.discovery.close()
         if fd >= 0:
             if self.vnet:
                 device.set_offload(fd, False, False)      # a persistent device may have another user next
@@ -171,6 +158,9 @@ cdef class TunTap(Driver):
         cdef int count = 0, have = 0
         if self.fd < 0 or self.gone:
             return 0
+        if unlikely(self.discovery is not None):
+            count = self.discovery.receive(&self.pool.c, packets, n)
+            self.rx_packets += count
         while count < n:
             while have < self.rx_cells:
                 self.posted[have] = pkt_alloc(&self.pool.c)
@@ -229,9 +219,11 @@ cdef class TunTap(Driver):
             else:
                 self.rx_too_long += 1
             return True
+        if unlikely(self.discovery is not None) and is_discovery(pkt_data(pkt(pool, self.posted[0])), <uint32_t>got):
+            return True
         self._take(<uint32_t>got, have, packet)
         if self.vnet:
-            self._received(pkt(pool, packet[0]), &header)
+            vnet_received(pkt(pool, packet[0]), &header, self.link)
         self.rx_packets += 1
         self.rx_bytes += <uint64_t>got
         return True
@@ -254,20 +246,6 @@ cdef class TunTap(Driver):
         for i in range(have[0]):
             self.posted[i] = self.posted[i + used]
 
-    cdef void _received(self, Packet* k, const VnetHeader* header) noexcept nogil:
-        """What the kernel left undone, or did for us."""
-        cdef int kind
-        if header.flags & (VN_NEEDS_CSUM | VN_DATA_VALID):
-            k.flags |= PKT_RX_L4_CSUM_OK          # the bytes never left memory
-        if header.gso_type and header.flags & VN_NEEDS_CSUM:
-            if self.link:
-                kind = eth_type(pkt_data(k)) if k.len >= ETH_HLEN else 0
-                if kind != ETH_IPV4 and kind != ETH_IPV6:
-                    return
-            k.l3 = <uint16_t>(k.off + self.link)
-            k.l4 = <uint16_t>(k.off + header.csum_start)
-            k.gso_size = header.gso_size
-
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
         cdef Pool* pool = &self.pool.c
         cdef int i
@@ -289,22 +267,6 @@ cdef class TunTap(Driver):
             pkt_free(pool, packets[i])
         return n
 
-    cdef void _to_finish(self, Packet* k, VnetHeader* header) noexcept nogil:
-        """What the kernel has to do with a frame of ours."""
-        cdef const uint8_t* tcp = k.buf + k.l4
-        memset(header, 0, sizeof(VnetHeader))
-        if not k.flags & PKT_TX_L4_CSUM:
-            return
-        header.flags = VN_NEEDS_CSUM
-        header.csum_start = <uint16_t>(k.l4 - k.off)
-        header.csum_offset = k.csum_off
-        if k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6):
-            header.gso_type = VN_GSO_TCPV4 if k.flags & PKT_TX_TSO4 else VN_GSO_TCPV6
-            if tcp[13] & TH_CWR:
-                header.gso_type |= VN_GSO_ECN
-            header.gso_size = k.gso_size
-            header.header = <uint16_t>(header.csum_start + (tcp[12] >> 4) * 4)
-
     cdef ssize_t _write(self, Packet* k) noexcept nogil:
         """One frame to the device; what write(2) returns, 0 for a frame of too many pieces."""
         cdef iovec iov[IOV_MAX_ + 1]
@@ -312,7 +274,7 @@ cdef class TunTap(Driver):
         cdef int pieces = 0, most = IOV_MAX_ + self.vnet
         cdef ssize_t done
         if self.vnet:
-            self._to_finish(k, &header)
+            vnet_describe(k, &header)
             iov[0].iov_base = &header
             iov[0].iov_len = sizeof(VnetHeader)
             pieces = 1
@@ -343,6 +305,14 @@ cdef class TunTap(Driver):
             with gil:
                 self.error = DriverError(f"device {self.name} is gone ({os.strerror(code)}): "
                                          "it was removed while in use")
+
+
+def _discovery(name, fd):
+    """None where there is no permission for packet sockets: then only one of the queues finds neighbours."""
+    try:
+        return Discovery(name, fd, True)
+    except DriverError:
+        return None
 
 
 cdef class Tap(TunTap):

@@ -1,8 +1,8 @@
 """CUBIC: see cubic.pxd. Windows are bytes, times of the cubic function units of 2**-10 s."""
 from libc.stdint cimport int64_t, uint8_t
-from iip.tcp.tcb cimport AckInfo, Tcb, Tcp
+from iip.tcp.tcb cimport CC_PACED, AckInfo, Tcb, Tcp
 from iip.tcp.window cimport MAX_CWND, NO_SSTHRESH, in_slow_start, slow_start, window_is_used
-from iip.wire.seq cimport seq_geq
+from iip.wire.seq cimport seq_gt
 
 cdef enum:
     TENTHS = 10
@@ -18,7 +18,11 @@ cdef enum:
     N_RTT_SAMPLE = 8
     CSS_GROWTH_DIVISOR = 4
     CSS_ROUNDS = 5
+    LOW_WINDOW = 16               # segments: a train of fewer says nothing
     APPLICATION = 2               # round trips without an ACK that counts: §5.8, the application was what limited
+
+
+cdef int64_t TRAIN_GAP = 2000000  # ns: a longer pause between two ACKs ends a train, on long paths one of RTT / 16
 
 
 cdef struct Curve:
@@ -34,7 +38,8 @@ cdef struct Cubic:
     Curve c
     Curve before                  # the latest reduction, which may be taken back
     int64_t last_ack              # ns
-    uint64_t credit               # growth that is less than a byte, times cwnd
+    int64_t train_at              # since when ACKs come without a pause
+    uint32_t credit               # growth that is less than a byte, times cwnd
     # HyStart++
     uint32_t last_min_rtt         # of the previous round, us; 0: not known
     uint32_t min_rtt              # of this one
@@ -97,14 +102,26 @@ cdef void _watch_delay(Tcb* t, Cubic* q, int64_t rtt) noexcept nogil:
         q.css_rounds = 0
 
 
-cdef uint32_t _slow_start(Tcb* t, Cubic* q, AckInfo* ack) noexcept nogil:
+cdef void _watch_train(Tcp* s, Tcb* t, Cubic* q) noexcept nogil:
+    """ACKs that come one after the other for half a round trip: twice as many packets, which they let out, fill the path (HyStart
+    before it was ++). The delay would tell two round trips later, when the queue has to hold two windows. A sender that paces
+    makes trains of half a round trip itself."""
+    cdef int64_t enough = max(t.min_rtt if t.cc_mode & CC_PACED else t.min_rtt >> 1, TRAIN_GAP)
+    if s.now - q.last_ack > max(TRAIN_GAP, t.min_rtt >> 4):
+        q.train_at = s.now
+    elif s.now - q.train_at > enough and t.cwnd >= LOW_WINDOW * t.mss:
+        t.ssthresh = t.cwnd
+
+
+cdef uint32_t _slow_start(Tcp* s, Tcb* t, Cubic* q, AckInfo* ack) noexcept nogil:
     """What is left of the acknowledged bytes for congestion avoidance."""
     if t.ssthresh == NO_SSTHRESH:
         _watch_delay(t, q, ack.rtt)
-        if seq_geq(t.snd_una, q.window_end):
+        if seq_gt(t.snd_una, q.window_end):
             _new_round(t, q)
-            if not in_slow_start(t):
-                return 0
+        _watch_train(s, t, q)
+        if not in_slow_start(t):
+            return 0
         if q.css_baseline:
             slow_start(t, ack.acked // CSS_GROWTH_DIVISOR)
             return 0
@@ -136,6 +153,7 @@ cdef int64_t _curve(Tcb* t, Cubic* q, int64_t elapsed) noexcept nogil:
 cdef void _avoid_congestion(Tcp* s, Tcb* t, Cubic* q, uint32_t acked) noexcept nogil:
     cdef uint32_t alpha = ALPHA, reno
     cdef int64_t target, elapsed
+    cdef uint64_t credit
     if q.c.epoch == 0:
         _begin_epoch(s, t, q)
     elapsed = s.now - q.c.epoch
@@ -148,9 +166,9 @@ cdef void _avoid_congestion(Tcp* s, Tcb* t, Cubic* q, uint32_t acked) noexcept n
         return
     target = min(_curve(t, q, elapsed + t.srtt), <int64_t>t.cwnd + t.cwnd // 2)
     if target > t.cwnd:           # §4.4, §4.5: in one round trip there
-        q.credit += <uint64_t>(target - t.cwnd) * acked
-        t.cwnd += <uint32_t>(q.credit // t.cwnd)
-        q.credit %= t.cwnd
+        credit = q.credit + <uint64_t>(target - t.cwnd) * acked
+        t.cwnd += <uint32_t>(credit // t.cwnd)
+        q.credit = <uint32_t>(credit % t.cwnd)
 
 
 cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
@@ -160,9 +178,9 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
         return
     if q.c.epoch and s.now - q.last_ack > APPLICATION * t.srtt:
         q.c.epoch += s.now - q.last_ack
-    q.last_ack = s.now
     if in_slow_start(t):
-        acked = _slow_start(t, q, ack)
+        acked = _slow_start(s, t, q, ack)
+    q.last_ack = s.now
     if acked:
         _avoid_congestion(s, t, q, acked)
 
@@ -192,6 +210,7 @@ cdef void _on_undo(Tcp* s, Tcb* t) noexcept nogil:
     """§4.9.1"""
     _state(t).c = _state(t).before
     _state(t).last_ack = s.now
+    _state(t).train_at = s.now
 
 
 cdef void _on_idle(Tcp* s, Tcb* t, int64_t idle) noexcept nogil:

@@ -301,7 +301,7 @@ cdef int _ack_of_syn(Tcp* s, Tcb* t, IpRx* rx, Segment* seg) noexcept nogil:
 
 cdef bint _is_duplicate(Tcb* t, Segment* seg) noexcept nogil:
     """RFC 5681 §2: a duplicate acknowledgement; with SACK, any that carries blocks."""
-    if seg.ack != t.snd_una or t.snd_una == t.snd_nxt or seg.flags & (TH_SYN | TH_FIN):
+    if seg.ack != t.snd_una or (t.snd_una == t.snd_nxt and not t.undo) or seg.flags & (TH_SYN | TH_FIN):
         return False
     if seg.opts & OPT_SACK and t.flags & TF_SACK:
         return True

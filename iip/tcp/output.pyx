@@ -46,7 +46,7 @@ cdef inline bint _must_wait(Tcp* s, Tcb* t) noexcept nogil:
     return True
 
 
-cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
+cdef inline bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     """Send a record, for the first or another time."""
     cdef Packet* k = pkt(s.pool, rec)
     cdef uint8_t flags = TH_ACK
@@ -56,7 +56,7 @@ cdef bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         return False
     if k.flags & REC_PUSH:
         flags |= TH_PSH
-    if unlikely(k.flags & REC_FIN):
+    if k.flags & REC_FIN:
         flags |= TH_FIN
     k.sent_at = s.now
     k.n_sent += 1

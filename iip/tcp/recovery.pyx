@@ -62,6 +62,8 @@ cdef void _lost_some(Tcp* s, Tcb* t) noexcept nogil:
     """Records were marked lost outside of any episode."""
     if not mtu_probe_lost(s, t):
         _enter_recovery(s, t)
+
+
 cdef inline void _reduce(Tcb* t, uint32_t window) noexcept nogil:
     """What the algorithm answered to loss or a mark. One that has a model of the path sets its window itself."""
     t.ssthresh = window
@@ -80,9 +82,10 @@ cdef void _leave_recovery(Tcb* t) noexcept nogil:
                 t.reo_mult = 1
     t.flags &= ~<uint32_t>(TF_RECOVERY | TF_LOSS | TF_RTX_NOW)
     t.dup_acks = 0
-    t.undo = t.frto = 0
+    t.frto = 0
     if not t.flags & TF_SACK:
         t.sacked = 0
+        t.undo = 0
 
 
 cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
@@ -112,12 +115,9 @@ cdef bint _was_spurious(Tcb* t, Segment* seg, AckInfo* info, bint advanced) noex
         return False
     if t.retrans_stamp == 0:
         return t.lost == 0
-    if not advanced:
-        return False
-    if t.flags & TF_TS and seg.opts & OPT_TS and seg.ts_ecr:
-        if seq_lt(seg.ts_ecr, t.retrans_stamp):
-            return True
-    return info.dsack and t.undo_retrans == 0
+    if info.dsack and t.undo_retrans == 0:
+        return True
+    return advanced and t.flags & TF_TS and seg.opts & OPT_TS and seg.ts_ecr and seq_lt(seg.ts_ecr, t.retrans_stamp)
 
 
 # -- the congestion window while recovering (RFC 6937) -----------------------------------------------------
@@ -154,9 +154,10 @@ cdef inline void _forget(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t n, AckI
         info.sent_at = k.sent_at
     if likely(not k.flags & REC_SACKED):
         info.delivered += n
-        info.original |= not k.flags & REC_EVER_RETRANS
-        if unlikely(not k.flags & REC_EVER_RETRANS and t.sacked and seq_lt(k.seq, t.fack)):
-            t.reo_seen = True
+        if likely(not k.flags & REC_EVER_RETRANS):
+            info.original = True
+            if unlikely(t.sacked) and seq_lt(k.seq, t.fack):
+                t.reo_seen = True
         rack_delivered(s, t, k)
         if unlikely(t.cc_mode & CC_RATE):
             rate_delivered(s, t, k, n, info)
@@ -188,9 +189,9 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
         following = k.qnext
         if t.rtx_hint == i:
             t.rtx_hint = following
-        if t.sack_hint == i:
+        if unlikely(t.sack_hint == i):
             t.sack_hint = NIL
-        if t.sack_front == i:
+        if unlikely(t.sack_front == i):
             t.sack_front = NIL
         pkt_free(s.pool, i)
         i = following
@@ -253,6 +254,7 @@ cdef void _end_probe(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil
     if t.tlp_retrans and not info.dsack and seq_gt(seg.ack, t.tlp_end):
         count(s.counters, tcp_loss_probe_repairs)
         _reduce(t, t.cc.on_loss(s, t, t.cwnd))
+        t.undo = 0
     t.tlp_end = 0
 
 
@@ -273,6 +275,8 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
     cdef bint lost
     if info.dsack:
         rack_dsack(t)
+        if t.undo and t.undo_retrans == 0 and not t.flags & (TF_RECOVERY | TF_LOSS):
+            _undo(s, t)           # the last D-SACK of an episode comes when it is over
     if t.tlp_end:
         _end_probe(s, t, seg, info)
     if t.flags & (TF_RECOVERY | TF_LOSS):
@@ -305,6 +309,7 @@ cdef void _echo(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
         t.ecn |= ECN_CWR
     t.ecn_end = t.snd_nxt
     _reduce(t, t.cc.on_ecn(s, t, min(info.in_flight, t.cwnd)))
+    t.undo = 0
 
 
 cdef void _congestion_extras(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
@@ -426,10 +431,10 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void ack_duplicate(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
-    """An ACK that repeats `snd_una` while data is in flight."""
+    """An ACK that repeats `snd_una` while data is in flight, or may report the last duplicate of a recovery."""
     cdef AckInfo info
     cdef uint32_t lost = t.lost_total
-    if t.rtx_head == NIL:
+    if t.rtx_head == NIL and not seg.opts & OPT_SACK:
         return
     count(s.counters, tcp_duplicate_acks)
     if t.dup_acks < 255:

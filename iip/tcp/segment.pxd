@@ -9,7 +9,6 @@ from iip.wire.bytes cimport unlikely
 from iip.wire.tcp cimport TCP_CSUM_OFF
 
 
-cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil
 cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags) noexcept nogil
 cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint16_t flags) noexcept nogil
 cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil

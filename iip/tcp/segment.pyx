@@ -12,21 +12,19 @@ from iip.wire.tcp cimport *
 
 # -- the window we offer -----------------------------------------------------------------------------------
 
-cdef uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
+cdef inline uint32_t tcp_window(Tcp* s, Tcb* t) noexcept nogil:
     """The window field to send, scaled; moves `rcv_adv`. The right edge never moves back, and forward only by
     a worthwhile step (RFC 9293 §3.8.6.2.2). What scaling cuts off is rounded up as long as the buffer has room."""
     cdef uint32_t free_ = t.rcv_buf - t.rcv_buffered if t.rcv_buffered < t.rcv_buf else 0
-    cdef int32_t offered = seq_diff(t.rcv_adv, t.rcv_nxt)
-    cdef uint32_t field, edge
-    if offered < 0:
-        offered = 0
-    if free_ >= <uint32_t>offered + max(min(t.rcv_buf // 2, t.mss), <uint32_t>1 << t.rcv_wscale):
-        field = free_ >> t.rcv_wscale
-    else:
-        field = (<uint32_t>offered + (<uint32_t>1 << t.rcv_wscale) - 1) >> t.rcv_wscale
+    cdef uint32_t offered = t.rcv_adv - t.rcv_nxt if seq_lt(t.rcv_nxt, t.rcv_adv) else 0
+    cdef uint32_t unit = <uint32_t>1 << t.rcv_wscale, field, edge
+    if likely(free_ < offered + unit or free_ < offered + min(t.rcv_buf >> 1, t.mss)):
+        field = (offered + unit - 1) >> t.rcv_wscale
         if unlikely(field << t.rcv_wscale > free_):
             field = free_ >> t.rcv_wscale
-    if field > 65535:
+    else:
+        field = free_ >> t.rcv_wscale
+    if unlikely(field > 65535):
         field = 65535
     edge = t.rcv_nxt + (field << t.rcv_wscale)
     if likely(seq_lt(t.rcv_adv, edge)):
@@ -144,11 +142,11 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags)
     """Put the TCP header in front of packet `p`, which holds the payload, and send it."""
     cdef Packet* k = pkt(s.pool, p)
     cdef uint8_t options[40]
-    cdef uint32_t header = TCP_HEADER, more = 0, owed = 0
+    cdef uint32_t header = TCP_HEADER + 12, more = 0, owed = 0
     cdef uint32_t wnd = tcp_window(s, t)
     cdef uint8_t* h
-    if t.flags & TF_TS:
-        header += 12
+    if unlikely(not t.flags & TF_TS):
+        header = TCP_HEADER
     if unlikely(t.ooo_head != NIL or t.dsack_len or t.ecn & ECN_OPTION):
         more = _more_options(s, t, options, _option_room(t, header, k.total_len), &owed)
     if unlikely(t.ecn & (ECN_ECHO | ECN_ACCURATE)):
@@ -156,7 +154,7 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags)
     pkt_push(k, header + more)
     h = pkt_data(k)
     tcp_write_header(h, t.lport, t.rport, seq, t.rcv_nxt, header + more, flags, wnd)
-    if t.flags & TF_TS:
+    if likely(t.flags & TF_TS):
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(more != 0):
         copy_bytes(h + header, options, more)

@@ -113,6 +113,11 @@ cdef void user_accept(Tcp* s, Tcb* t, bint accepted) noexcept nogil:
 
 # -- sending -----------------------------------------------------------------------------------------------
 
+cdef inline bint _sending_is_over(Tcb* t) noexcept nogil:
+    """The application said so, or the connection ended: one test of a bit for each state."""
+    return t.flags & TF_FIN_WANTED or (<uint32_t>1 << t.state) & (<uint32_t>1 << CLOSED | <uint32_t>1 << TIME_WAIT)
+
+
 cdef inline uint32_t _queued(Tcb* t) noexcept nogil:
     return t.unsent + (t.snd_nxt - t.snd_una)
 
@@ -125,7 +130,7 @@ cdef inline uint32_t _room(Tcb* t) noexcept nogil:
 cdef uint32_t user_send_room(Tcp* s, Tcb* t) noexcept nogil:
     """Bytes that `send` takes at the moment."""
     cdef uint32_t room
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return 0
     tuning_send(s, t)
     room = _room(t)
@@ -190,7 +195,7 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     which the send buffer and the pool bound; -1 when sending is over."""
     cdef uint32_t done, take, i, fill
     cdef Packet* k
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return -1
     if unlikely(n > _room(t) or t.lowat):
         n = _scarce(s, t, n)
@@ -235,7 +240,7 @@ cdef int64_t user_send_owned(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
 cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint32_t n) noexcept nogil:
     """SEND by reference: a view of `n` bytes from `off` of what `owner` holds. Returns the bytes taken."""
     cdef uint32_t i
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return -1
     if unlikely(n > _room(t) or t.lowat):
         n = _scarce(s, t, n)
@@ -260,7 +265,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     cdef uint32_t room
     t.rcv_buffered -= min(n, t.rcv_buffered)
     tuning_consumed(s, t)
-    if t.state != ESTABLISHED and t.state != FIN_WAIT_1 and t.state != FIN_WAIT_2:
+    if not ESTABLISHED <= t.state <= FIN_WAIT_2:      # the peer sends nothing any more, or not yet
         return
     offered = seq_diff(t.rcv_adv, t.rcv_nxt)
     if offered >= <int32_t>(t.rcv_buf // 2):
@@ -275,7 +280,7 @@ cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
 
 cdef void user_shutdown(Tcp* s, Tcb* t) noexcept nogil:
     """Done sending: FIN after what is queued. Receiving goes on."""
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         return
     t.flags |= TF_FIN_WANTED
     mark_dirty(s, t)

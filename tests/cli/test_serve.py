@@ -289,7 +289,7 @@ def test_ping_without_an_answer(netns):
 
 @pytest.mark.parametrize("arguments, code, words", [
     (["serve", "--tun", "iipe0", *DEVICE], 2, "nothing to serve"),
-    (["serve", *DEVICE, "--echo", "7"], 2, "--tap NAME or --tun NAME"),
+    (["serve", *DEVICE, "--echo", "7"], 2, "--tap NAME, --tun NAME, or"),
     (["serve", "--tun", "iipe0", *DEVICE, "--echo", "7", "--discard", "7"], 2, "port 7"),
     (["serve", "--tun", "iipe0", *DEVICE, "--http", "80", "--root", "/no/such/place"], 2, "not a directory"),
     (["serve", "--tun", "iipe0", "--address", "10.0.0.300", "--echo", "7"], 2, "addresses"),

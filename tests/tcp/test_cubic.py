@@ -1,4 +1,6 @@
 """CUBIC packet by packet (RFC 9438 §4.6-4.9), and what a window is after a pause."""
+import pytest
+
 from tests.harness.packets import ACK, opt_mss, opt_sack, opt_sack_permitted, opt_timestamps
 from tests.harness.peer import Peer
 
@@ -59,6 +61,18 @@ def test_a_spurious_reduction_is_taken_back(wire):
     wire.sent.clear()
     assert wire.row["cwnd"] >= 10 * (MSS - 12)        # the timestamps take their part
     assert wire.row["ssthresh"] == 0x7FFFFFFF
+
+
+@pytest.mark.parametrize("pause, ssthresh", [(0.0015, 16 * MSS), (0.0025, 0x7FFFFFFF)])
+def test_a_train_of_acks_ends_slow_start(wire, pause, ssthresh):
+    """ACKs without a pause for half of the smallest round trip, 8 ms: what they let out fills the path. Pauses break the train."""
+    peer, start = sender(wire, 60, rtt=0.016)
+    wire.advance(0.016)
+    for i in range(1, 11):
+        peer.send(ACK, ack=start + i * MSS)
+        wire.advance(pause)
+    wire.sent.clear()
+    assert wire.row["ssthresh"] == ssthresh
 
 
 def test_a_window_decays_while_nothing_is_sent(wire):

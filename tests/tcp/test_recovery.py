@@ -286,6 +286,40 @@ def test_spurious_recovery_is_undone(wire):
     assert wire.row["cwnd"] >= before and wire.counted()["tcp_undone"] == 1
 
 
+def resent_once(wire):
+    """Recovery in which the first of ten segments was sent again."""
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
+    peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + 4 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS)
+    wire.sent.clear()
+    assert wire.row["ssthresh"] == 5 * MSS
+    return peer, start
+
+
+@pytest.mark.parametrize("acked", [4, 10])
+def test_duplicates_reported_late_undo_a_recovery(wire, acked):
+    """RFC 3708: every retransmission was superfluous, says a D-SACK, on a duplicate ACK while the recovery lasts or after it."""
+    peer, start = resent_once(wire)
+    peer.send(ACK, ack=start + acked * MSS)
+    assert wire.row["ssthresh"] == 5 * MSS and "tcp_undone" not in wire.counted()
+    peer.send(ACK, ack=start + acked * MSS, options=opt_sack((start, start + MSS)))
+    assert wire.row["cwnd"] >= 10 * MSS and wire.row["ssthresh"] > 1 << 30
+    assert wire.counted()["tcp_undone"] == 1
+    peer.send(ACK)
+
+
+def test_a_duplicate_of_one_of_two_undoes_nothing(wire):
+    """One of two retransmissions was needed."""
+    peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 5 * MSS)))
+    peer.expect(ACK, seq=start, size=MSS)
+    peer.send(ACK, ack=start, options=opt_sack((start + 2 * MSS, start + 8 * MSS)))
+    peer.expect(ACK, seq=start + MSS, size=MSS)
+    peer.send(ACK, ack=start + 10 * MSS)
+    peer.send(ACK, ack=start + 10 * MSS, options=opt_sack((start, start + MSS)))
+    assert wire.row["ssthresh"] == 5 * MSS and "tcp_undone" not in wire.counted()
+
+
 @pytest.mark.parametrize("options", [opt_sack_permitted(), b""])
 def test_what_arrives_before_it_is_sent_again_was_not_lost(wire, options):
     """A segment that was overtaken by three, and the ACK of all of them, in one run: nothing is sent again, and the window
