@@ -85,10 +85,12 @@ def open_driver(kind: str, name: str, mtu: int | None, addresses: Collection[str
     return (Tap if kind == "tap" else Tun)(name, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
-def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+def open_engine(handler: Any, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
                 addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
-    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, make: Callable[..., Any] = iip.Engine,
+                **settings: Any) -> Any:
+    """An engine on a device as the options say, or what `make` makes of settings, handler and driver. `wrap` puts a middleware
+    around the driver."""
     kind, name = _chosen(tap, tun, kind, name)
     driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
@@ -99,7 +101,7 @@ def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind:
             settings.setdefault("address_check", False)
         config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
                             **_gateways(gateway, host_addresses), **settings)
-        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
+        return make(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
         driver.close()
         raise

@@ -34,7 +34,7 @@ def optional_device_options(command: Command) -> Command:
 
 @click.command()
 @click.option("--target", metavar="HOST:PORT", help="Server, by its address. Without it and a device: our own, on a memory link.")
-@click.option("--kind", type=click.Choice(["echo", "http"]), default="echo", show_default=True,
+@click.option("--kind", "what", type=click.Choice(["echo", "http"]), default="echo", show_default=True,
               help="Raw bytes that are answered by as many, or HTTP GET.")
 @click.option("--path", default="/", show_default=True, help="Of the HTTP request.")
 @click.option("--size", type=click.IntRange(1, 1 << 20), default=64, show_default=True, help="Bytes of a raw request.")
@@ -53,7 +53,7 @@ def optional_device_options(command: Command) -> Command:
 @optional_device_options
 @json_option
 @errors
-def load(target: str | None, kind: str, path: str, size: int, response: int | None, connections: int, depth: int,
+def load(target: str | None, what: str, path: str, size: int, response: int | None, connections: int, depth: int,
          rate: float | None, per_request: bool, clients: int, seconds: float, warm_up: float, report: Path | None,
          plot: Path | None, as_json: bool, **device: Any) -> None:
     """Load a server with requests and measure the latency of the answers, without coordinated omission.
@@ -65,7 +65,7 @@ def load(target: str | None, kind: str, path: str, size: int, response: int | No
         if importlib.util.find_spec(module) is None:
             raise click.UsageError(f"iip load needs {module}: pip install 'iip[cli,{extra}]'")
     host, port = _target(target)
-    http = kind == "http"
+    http = what == "http"
     if http and (size != 64 or response):
         raise click.UsageError("--size and --response are of raw requests; with --kind http the server decides")
     client = LoadClient(_get(path, host or "iip", per_request) if http else bytes(i & 0xFF for i in range(size)),
@@ -89,7 +89,7 @@ def load(target: str | None, kind: str, path: str, size: int, response: int | No
         client.finish(engine)
         _run(loop, 0.05, "closing")
     result = _result(latency, found, took, cpu)
-    result |= {"kind": kind, "connections": connections, "depth": depth, "rate": rate, "connect_per_request": per_request,
+    result |= {"kind": what, "connections": connections, "depth": depth, "rate": rate, "connect_per_request": per_request,
                "counters": nonzero(engine.stats())}
     if report:
         report.write_text(json.dumps(result | {"distribution": _distribution(latency)}, indent=1))
