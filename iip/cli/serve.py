@@ -119,7 +119,7 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
                                "--memcached PORT")
     if others and memcached:
         raise click.UsageError("--memcached is served alone: its handler is C, the others are Python")
-    apps = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen)
+    apps: Any = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen)
     threads = Threads(model, idle=idle) if model != "unified" else None
     wrap = _impairment(loss, delay, duplicate, reorder, corrupt, seed)
     made = open_engine(apps, wrap=wrap, make=Engine if threads is None else threads.add, **device)

@@ -51,7 +51,7 @@ def threaded(module: Any, size: int, connections: int, rate: float | None, secon
         latency.merge(part)
     transactions = sum(n for n, _part in parts)
     counters = [pair.counters() for pair in pairs]
-    result = {
+    result: dict[str, Any] = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
         "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
@@ -76,7 +76,6 @@ def _measure(threads: Threads, clients: list[Any], pairs: list[Pair],
     def take_all() -> None:
         taken.clear()
         for client, pair in zip(clients, pairs, strict=True):
-            assert pair.member is not None and pair.member.network_loop is not None
             pair.member.network_loop.call(take, client)
         _wait(threads, lambda: len(taken) == len(clients), "the threads do not answer")
 
