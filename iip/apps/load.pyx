@@ -1,13 +1,12 @@
 """The client of `iip load`: requests in a closed or an open loop, raw or HTTP, over connections that stay or one for each."""
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 from iip.address cimport addr_parse
 from iip.engine cimport Engine
 from iip.runtime.pair cimport clock_ns
 from iip.runtime.ticker cimport Ticker
-from iip.tcp.tcb cimport CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT
-from iip.wire.bytes cimport likely, unlikely
+from iip.tcp.tcb cimport CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT
+from iip.wire.bytes cimport unlikely
 
 from iip.errors import ConfigError
 

@@ -48,8 +48,8 @@ def optional_device_options(command: Command) -> Command:
               help="Addresses that the load comes from, counted up from --address.")
 @click.option("--seconds", type=click.FloatRange(0.01, 86400), default=5.0, show_default=True)
 @click.option("--warm-up", type=click.FloatRange(0, 3600), default=0.2, show_default=True, help="Seconds that do not count.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="File for the result with all percentiles, as JSON.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="File for a picture of the latencies (needs iip[plot]).")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="File for all percentiles, as JSON.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="File for a picture of them (needs iip[plot]).")
 @optional_device_options
 @json_option
 @errors

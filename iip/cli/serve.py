@@ -107,8 +107,8 @@ def impair_options(command: Command) -> Command:
 @json_option
 @errors
 def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
-          memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float, delay: float, duplicate: float, reorder: float, corrupt: float,
-          seed: int, as_json: bool, **device: Any) -> None:
+          memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float, delay: float,
+          duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool, **device: Any) -> None:
     """Serve on a network device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7

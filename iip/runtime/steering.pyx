@@ -258,8 +258,8 @@ cdef class Steering(Loop):
 
     cdef bint many(self) noexcept nogil:
         cdef int64_t now
-        cdef int i
-        for i in range(1 << 16):
+        cdef int _i
+        for _i in range(1 << 16):
             now = clock_ns()
             self.rounds += 1
             if unlikely(load_relaxed(&self.stopping) != 0):

@@ -20,8 +20,8 @@ cdef inline uint32_t toeplitz_words(uint16_t sum_be, uint16_t port_a, uint16_t p
     """The hash of addresses, whose words add up to `sum_be`, and ports (0: of the addresses alone)."""
     cdef uint32_t x = be16(sum_be) ^ port_a ^ port_b
     cdef uint32_t key = 0x6D5A6D5A, found = 0
-    cdef int i
-    for i in range(16):
+    cdef int _i
+    for _i in range(16):
         if x & 0x8000:
             found ^= key
         x <<= 1

@@ -1,7 +1,7 @@
 """The Toeplitz hash for Python: with any key, and the symmetric one; toeplitz.pxd has the latter for C callers."""
 import ipaddress
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
 SYMMETRIC_KEY = bytes.fromhex("6d5a") * 20

@@ -34,7 +34,7 @@ def test_closed_loop(options):
     found = load("--connections", 8, *options)
     assert found["responses"] > 20 and not any(found["errors"].values()) and found["bad_responses"] == 0
     latency = list(found["latency_us"].values())
-    assert 0 < latency[0] and latency == sorted(latency)
+    assert latency[0] > 0 and latency == sorted(latency)
     if "--connect-per-request" in options:
         assert abs(found["connections_opened"] - found["responses"]) <= 8
 

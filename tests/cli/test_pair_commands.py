@@ -123,7 +123,8 @@ def test_interrupt_ends_it():
         assert b"Traceback" not in process.stderr.read()
 
 
-THREADED = [("--threads", 2), ("--threads", 2, "--model", "merge"), ("--model", "split"), ("--model", "split", "--handler", "python"),
+THREADED = [("--threads", 2), ("--threads", 2, "--model", "merge"), ("--model", "split"),
+            ("--model", "split", "--handler", "python"),
             ("--model", "split", "--rate", 5000), ("--threads", 2, "--copy", "--ipv6", "--size", 3000)]
 
 
