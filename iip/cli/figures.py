@@ -19,6 +19,11 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)     # of what a closed loop reaches
 LOADED = 32                       # connections under offered load
 WRITES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+MODELS = {                        # two cores each
+    "unified: two threads, engine and application": ("--threads", 2, "--model", "unified"),
+    "merge: two threads on each core": ("--threads", 2, "--model", "merge"),
+    "split: a core for the network, one for the application": ("--threads", 1, "--model", "split"),
+}
 SOFTWARE = ("--no-tx-checksum", "--no-rx-checksum")
 
 # name in the legend: options of `iip pingpong`
@@ -68,13 +73,13 @@ def _by_connections(seconds: float, size: int, kinds: Series, link: Link) -> Ite
             yield Point("1a", series, n, found["transactions_per_s"] / 1e6)
 
 
-def _by_load(seconds: float, size: int, kinds: Series, link: Link) -> Iterable[Point]:
+def _by_load(figure: str, seconds: float, size: int, kinds: Series, link: Link) -> Iterable[Point]:
     for series, options in kinds.items():
         common = ("pingpong", "--size", size, "--connections", LOADED, "--seconds", seconds, *options, *link)
         most = _measure(*common)["transactions_per_s"]
         for load in LOADS:
             found = _measure(*common, "--rate", load * most)
-            yield Point("1b", series, found["transactions_per_s"] / 1e6, found["latency_us"]["p99"])
+            yield Point(figure, series, found["transactions_per_s"] / 1e6, found["latency_us"]["p99"])
 
 
 def _by_write(seconds: float, link: Link) -> Iterable[Point]:
@@ -94,17 +99,21 @@ def figures(output: Path, seconds: float, size: int, tap: bool) -> None:
     """Measure on this machine and draw Figures 1 and 2 of the paper on iip.
 
     Figure 1: transactions per second by number of connections; 99th percentile of the latency by throughput under offered
-    load, both with and without zero-copy and checksum offload. Figure 2: bulk throughput by size of the writes, all offloads and
-    without one after the other. Both engines share a core and a link. Needs iip[plot].
+    load, both with and without zero-copy and checksum offload, and with two cores for a client and a server under each model of
+    assigning threads to cores. Figure 2: bulk throughput by size of the writes, all offloads and
+    without one after the other. Both engines share a link and, but for the models, a core; the models
+    are measured on the memory link. Needs iip[plot].
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("iip figures needs matplotlib: pip install 'iip[cli,plot]'")
     points: list[Point] = []
     link: Link = ("--tap",) if tap else ()
     kinds: Series = PINGPONG_TAP if tap else PINGPONG
-    expected = len(kinds) * (len(CONNECTIONS) + len(LOADS)) + len(BULK) * len(WRITES)
+    models: Series = {} if tap else MODELS
+    expected = len(kinds) * (len(CONNECTIONS) + len(LOADS)) + len(models) * len(LOADS) + len(BULK) * len(WRITES)
     with progress("figures", expected) as update:
-        for part in (_by_connections(seconds, size, kinds, link), _by_load(seconds, size, kinds, link), _by_write(seconds, link)):
+        for part in (_by_connections(seconds, size, kinds, link), _by_load("1b", seconds, size, kinds, link),
+                     _by_load("1c", seconds, size, models, link), _by_write(seconds, link)):
             for point in part:
                 points.append(point)
                 update(len(points), f"figure {point.figure}: {point.series}")
@@ -143,7 +152,8 @@ def _draw(points: list[Point], output: Path, size: int, link: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    models = any(p.figure == "1c" for p in points)
+    figure, axes = pyplot.subplots(1, 2 + models, figsize=(11 + 5 * models, 4.5), layout="constrained")
     _lines(axes[0], points, "1a")
     axes[0].set(xscale="log", xlabel="connections", ylabel="million transactions per second", ylim=(0, None))
     axes[0].set_xticks(CONNECTIONS, map(str, CONNECTIONS))
@@ -151,7 +161,11 @@ def _draw(points: list[Point], output: Path, size: int, link: str) -> None:
     _lines(axes[1], points, "1b")
     axes[1].set(yscale="log", xlabel=f"million transactions per second ({LOADED} connections, offered load)",
                 ylabel="latency, 99th percentile, µs", xlim=(0, None))
-    figure.suptitle(f"Figure 1: {size}-byte request and answer, {link}, one core\n{machine()}", fontsize="medium")
+    if models:
+        _lines(axes[2], points, "1c")
+        axes[2].set(yscale="log", xlabel="million transactions per second, two cores", ylabel="latency, 99th percentile, µs",
+                    xlim=(0, None))
+    figure.suptitle(f"Figure 1: {size}-byte request and answer, {link}\n{machine()}", fontsize="medium")
     _save(figure, output / "figure1")
 
     figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")

@@ -14,7 +14,7 @@ import iip
 from iip.cli.common import Command, nonzero, progress
 from iip.drivers import Capability, MemoryLink
 from iip.memory.pool import PacketPool
-from iip.runtime.threads import Member, Threads
+from iip.runtime.threads import Threads
 
 PORT = 7                          # the first of the server's
 PER_PORT = 20_000                 # connections to each of its ports: fewer than the client has ports of its own
@@ -85,7 +85,7 @@ class Pair:
         self.offloads = sorted(c.name.lower() for c in Capability if c in Capability(link.a.caps) and c.name)
         ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
-        self.member: Member | None = None
+        self.member: Any = None   # of the threads, if there are any
         if threads is None:
             self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
         else:
