@@ -15,6 +15,7 @@ from iip.apps.chargen import Chargen
 from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
+from iip.apps.iperf3 import Iperf3
 from iip.apps.memcached import Memcached
 from iip.cli.common import (
     Command,
@@ -35,7 +36,8 @@ PORT = click.IntRange(1, 65535)
 NOTICE = 0.1                      # seconds within which signals are noticed
 
 
-def _apps(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None) -> Dispatch:
+def _apps(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
+          iperf3: int | None) -> Dispatch:
     tcp: dict[int, Handler] = {}
     udp: dict[int, Handler] = {}
 
@@ -52,6 +54,8 @@ def _apps(echo: int | None, http: int | None, root: str, discard: int | None, ch
         add(discard, Discard(), also_udp=True)
     if chargen:
         add(chargen, Chargen())
+    if iperf3:
+        add(iperf3, Iperf3())
     if http:
         try:
             from iip.apps.http import HttpServer
@@ -96,6 +100,7 @@ def impair_options(command: Command) -> Command:
 @click.option("--root", type=click.Path(), default=".", show_default=True, help="Directory of the HTTP server.")
 @click.option("--discard", type=PORT, metavar="PORT", help="Discard (RFC 863), TCP and UDP.")
 @click.option("--chargen", type=PORT, metavar="PORT", help="Character generator (RFC 864), TCP.")
+@click.option("--iperf3", type=PORT, metavar="PORT", help="Server for iperf3's clients (TCP; theirs is 5201).")
 @click.option("--memcached", type=PORT, metavar="PORT", help="Cache server with memcached's protocols, TCP; alone.")
 @click.option("--memory", type=click.IntRange(4, 1 << 24), default=64, show_default=True, metavar="MB", help="Of the cache.")
 @click.option("--model", type=click.Choice(MODELS), default="unified", show_default=True,
@@ -107,19 +112,19 @@ def impair_options(command: Command) -> Command:
 @json_option
 @errors
 def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
-          memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float, delay: float,
-          duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool, **device: Any) -> None:
+          iperf3: int | None, memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float,
+          delay: float, duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool, **device: Any) -> None:
     """Serve on a network device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
     """
-    others = any((echo, http, discard, chargen))
+    others = any((echo, http, discard, chargen, iperf3))
     if not others and not memcached:
-        raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT, --chargen PORT or "
-                               "--memcached PORT")
+        raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT, --chargen PORT, "
+                               "--iperf3 PORT or --memcached PORT")
     if others and memcached:
         raise click.UsageError("--memcached is served alone: its handler is C, the others are Python")
-    apps: Any = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen)
+    apps: Any = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen, iperf3)
     threads = Threads(model, idle=idle) if model != "unified" else None
     wrap = _impairment(loss, delay, duplicate, reorder, corrupt, seed)
     made = open_engine(apps, wrap=wrap, make=Engine if threads is None else threads.add, **device)

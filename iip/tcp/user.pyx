@@ -224,7 +224,7 @@ cdef int64_t user_send_owned(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
     Little data joins what waits. -1 when sending is over."""
     cdef Packet* k = pkt(s.pool, i)
     cdef uint32_t n = k.len
-    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+    if _sending_is_over(t):
         pkt_free(s.pool, i)
         return -1
     if t.unsent_tail != NIL and n <= SMALL and _fits(s, t, n):
