@@ -49,7 +49,7 @@ def compile_flags():
     if DEBUG:
         flags = ["-O0", "-g"]
     elif SANITIZE:
-        flags = ["-O1", "-g"]
+        flags = ["-O1", "-g1"]
     else:
         flags = ["-O3", "-g0"]
     if SANITIZE:

@@ -76,6 +76,9 @@ cdef class Engine:
     cdef uint64_t at_conn                  # whose callbacks run, or 0
     cdef Tcb* at_tcb
     cdef uint32_t current                  # packet whose payload is being delivered, or NIL
+    # for handlers that only pass on what happens
+    cdef bint stalled                      # set by the handler: no more events; cleared by it, too
+    cdef bint undecided                    # set in `tcp_accept`: the answer comes later, by user_accept
     # -- the calls of a native application; nogil, from callbacks or between runs
     cdef int64_t run_c(self, int64_t now) noexcept nogil
     cdef int64_t send(self, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil

@@ -15,7 +15,7 @@ from iip.net.types cimport (
     CAP_LRO, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM, CAP_TX_L4_CSUM, IpRx, PROTO_TCP)
 from iip.net.udp cimport udp_input
 from iip.tcp.congestion cimport congestion_named, congestion_switch
-from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty
+from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty, mark_ready
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
 from iip.tcp.lookahead cimport AHEAD_MANY, Ahead, look_ahead
@@ -196,7 +196,7 @@ cdef class Engine:
     cdef void deliver(self) noexcept nogil:
         """All callbacks of this run: for `NativeHandler.deliver` alone."""
         cdef Tcb* t
-        while self.tcp.ready_head != NIL:
+        while self.tcp.ready_head != NIL and not self.stalled:
             t = tcb(self.tcp, self.tcp.ready_head)
             self.tcp.ready_head = t.ready_next
             if self.tcp.ready_head == NIL:
@@ -370,6 +370,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
 
 cdef void _deliver_syn(Engine self, Tcb* t) noexcept nogil:
     cdef SynInfo syn
+    cdef bint accepted
     syn.local = t.flow.src
     syn.remote = t.flow.dst
     syn.local_port = t.lport
@@ -379,7 +380,11 @@ cdef void _deliver_syn(Engine self, Tcb* t) noexcept nogil:
     syn.sack = (t.flags & TF_SACK) != 0
     syn.timestamps = (t.flags & TF_TS) != 0
     syn.window_scale = (t.flags & TF_WSCALE) != 0
-    user_accept(self.tcp, t, self.native.tcp_accept(self, &syn))
+    accepted = self.native.tcp_accept(self, &syn)
+    if unlikely(self.undecided):
+        self.undecided = False
+    else:
+        user_accept(self.tcp, t, accepted)
 
 
 cdef bint _ask(Engine self, Tcb* t) noexcept nogil:
@@ -397,6 +402,9 @@ cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn, bint over) noexce
     while t.rx_head != NIL:
         if unlikely(t.flags & TF_ORPHAN):
             conn_drop_payload(self.tcp, t)
+            return
+        if unlikely(self.stalled):
+            mark_ready(self.tcp, t, EV_PAYLOAD)
             return
         if unlikely(t.modes & MD_PAUSED) and not over:
             t.events |= EV_PAYLOAD
@@ -446,11 +454,14 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
                 self.native.tcp_acked(self, conn, n)
     if events & EV_PAYLOAD:
         _deliver_payload(self, t, conn, (events & EV_CLOSED) != 0)
-    if unlikely(t.modes & MD_PAUSED) and not events & EV_CLOSED:
+    if unlikely(self.stalled):
+        if events & (EV_SHUTDOWN | EV_CLOSED):
+            mark_ready(self.tcp, t, events & (EV_SHUTDOWN | EV_CLOSED))
+    elif unlikely(t.modes & MD_PAUSED) and not events & EV_CLOSED:
         t.events |= events & EV_SHUTDOWN      # after the payload, when the application resumes
     elif events & EV_SHUTDOWN and t.flags & TF_USED and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
         self.native.tcp_shutdown(self, conn)
-    if events & EV_CLOSED and t.flags & TF_USED:
+    if events & EV_CLOSED and t.flags & TF_USED and not self.stalled:
         self.native.tcp_closed(self, conn, t.close_reason)
         t.flags &= ~<uint32_t>TF_USED
 

@@ -3,7 +3,7 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from iip.address cimport addr_parse
+from iip.address cimport addr_object, addr_parse
 from iip.batch cimport BatchHandler
 from iip.connection cimport Connection, connection_new
 from iip.engine cimport Engine as CoreEngine, NativeHandler
@@ -331,6 +331,13 @@ cdef class Engine(CoreEngine):
         verdict = net_ping(self.net, &flow, ident & 0xFFFF, seq & 0xFFFF, <const uint8_t*>view.buf, <uint32_t>view.len)
         PyBuffer_Release(&view)
         return self._sent(verdict, flow.mtu)
+
+    def source(self, address):
+        """The address of ours from which packets to `address` leave (an `ipaddress` object)."""
+        cdef Flow flow
+        self._open()
+        self._flow(&flow, address, None, 0, 0)
+        return addr_object(&flow.src)
 
     def arp_request(self, address):
         """Ask for the link-layer address of a neighbour; `arp_reply` follows."""

@@ -12,60 +12,54 @@ from iip.aio.names import Address, SockName, family_of, literal, sockname
 if TYPE_CHECKING:
     from iip.aio.dns import Dns
     from iip.aio.stack import Stack
+    from iip.config import Config
 
 AddrInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, SockName]
 
 _PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
-class Resolver:
-    """`getaddrinfo` of one stack."""
+class Query:
+    """What `getaddrinfo` was asked, checked; raises `socket.gaierror`."""
 
-    def __init__(self, stack: Stack, nameservers: Sequence[str], hosts: str) -> None:
-        self._stack, self._path = stack, hosts
-        self._hosts: dict[str, list[Address]] = {}
-        self._stamp: tuple[int, int] | None = None      # of the file as it was read
-        self._dns: Dns | None = None
-        if nameservers:
-            from iip.aio.dns import Dns
-            self._dns = Dns(stack, nameservers)
-
-    async def getaddrinfo(self, host: str | bytes | None, port: str | bytes | int | None, *, family: int = 0, type: int = 0,
-                          proto: int = 0, flags: int = 0) -> list[AddrInfo]:
-        """As `socket.getaddrinfo`; raises `socket.gaierror`."""
-        number = _port(port, flags)
-        kinds = [kind for kind, p in _PROTOCOLS.items() if type in (0, kind) and proto in (0, p)]
-        if not kinds:
+    def __init__(self, host: str | bytes | None, port: str | bytes | int | None, family: int, type: int, proto: int,
+                 flags: int) -> None:
+        self.number = _port(port, flags)
+        self.kinds = [kind for kind, p in _PROTOCOLS.items() if type in (0, kind) and proto in (0, p)]
+        if not self.kinds:
             raise _error(socket.EAI_SOCKTYPE)
         if host is None and port is None:
             raise _error(socket.EAI_NONAME)
-        text = host.decode("ascii") if isinstance(host, bytes) else host
-        found = [a for a in await self._addresses(text, family, flags) if family in (0, family_of(a))]
+        self.host = host.decode("ascii") if isinstance(host, bytes) else host
+        self.family, self.flags = family, flags
+
+    def answer(self, addresses: list[Address]) -> list[AddrInfo]:
+        found = [a for a in addresses if self.family in (0, family_of(a))]
         if not found:
             raise _error(socket.EAI_NONAME)
-        name = text if text and flags & socket.AI_CANONNAME else ""
-        return [(family_of(a), kind, _PROTOCOLS[kind], name, sockname(a, number)) for a in self._ordered(found) for kind in kinds]
+        name = self.host if self.host and self.flags & socket.AI_CANONNAME else ""
+        return [(family_of(a), kind, _PROTOCOLS[kind], name, sockname(a, self.number)) for a in found for kind in self.kinds]
 
-    async def _addresses(self, host: str | None, family: int, flags: int) -> list[Address]:
-        if not host:
-            texts = ("::", "0.0.0.0") if flags & socket.AI_PASSIVE else ("::1", "127.0.0.1")
+
+class Names:
+    """The names that are known without asking: literals and the hosts file."""
+
+    def __init__(self, hosts: str) -> None:
+        self._path = hosts
+        self._hosts: dict[str, list[Address]] = {}
+        self._stamp: tuple[int, int] | None = None      # of the file as it was read
+
+    def known(self, query: Query) -> list[Address] | None:
+        """The addresses of a query; None: somebody else has to be asked."""
+        if not query.host:
+            texts = ("::", "0.0.0.0") if query.flags & socket.AI_PASSIVE else ("::1", "127.0.0.1")
             return [a for text in texts if (a := literal(text)) is not None]
-        address = literal(host)
+        address = literal(query.host)
         if address is not None:
             return [address]
-        if flags & socket.AI_NUMERICHOST:
+        if query.flags & socket.AI_NUMERICHOST:
             return []
-        known = self._file().get(host.rstrip(".").lower())
-        if known:
-            return known
-        return await self._dns.addresses(host, family) if self._dns is not None else []
-
-    def _ordered(self, addresses: list[Address]) -> list[Address]:
-        """RFC 6724 as far as it matters here: first what we have an address for, and IPv6 before IPv4."""
-        if len(addresses) == 1:
-            return addresses
-        ours = {interface.version for interface in self._stack.engine.config.interfaces}
-        return sorted(dict.fromkeys(addresses), key=lambda a: (a.version not in ours, -a.version))
+        return self._file().get(query.host.rstrip(".").lower())
 
     def _file(self) -> dict[str, list[Address]]:
         """The hosts file, read again when it has changed."""
@@ -77,6 +71,35 @@ class Resolver:
                     self._hosts = _parse(file.read())
                 self._stamp = stamp
         return self._hosts
+
+
+class Resolver(Names):
+    """`getaddrinfo` of one stack."""
+
+    def __init__(self, stack: Stack, nameservers: Sequence[str], hosts: str) -> None:
+        super().__init__(hosts)
+        self._stack = stack
+        self._dns: Dns | None = None
+        if nameservers:
+            from iip.aio.dns import Dns
+            self._dns = Dns(stack, nameservers)
+
+    async def getaddrinfo(self, host: str | bytes | None, port: str | bytes | int | None, *, family: int = 0, type: int = 0,
+                          proto: int = 0, flags: int = 0) -> list[AddrInfo]:
+        """As `socket.getaddrinfo`; raises `socket.gaierror`."""
+        query = Query(host, port, family, type, proto, flags)
+        found = self.known(query)
+        if found is None:
+            found = await self._dns.addresses(query.host or "", family) if self._dns is not None else []
+        return query.answer(ordered(found, self._stack.engine.config))
+
+
+def ordered(addresses: list[Address], config: Config) -> list[Address]:
+    """RFC 6724 as far as it matters here: first what we have an address for, and IPv6 before IPv4."""
+    if len(addresses) <= 1:
+        return addresses
+    ours = {interface.version for interface in config.interfaces}
+    return sorted(dict.fromkeys(addresses), key=lambda a: (a.version not in ours, -a.version))
 
 
 def _parse(text: str) -> dict[str, list[Address]]:

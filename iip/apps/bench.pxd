@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.engine cimport Engine, NativeHandler
 from iip.net.types cimport Addr
+from iip.runtime.ticker cimport Ticker
 
 cdef enum:
     BUCKETS = 2048
@@ -23,12 +24,13 @@ cdef class PingPongServer(NativeHandler):
     pass
 
 
-cdef class PingPongClient(NativeHandler):
+cdef class PingPongClient(Ticker):
     cdef Exchange* exchanges
     cdef uint32_t n_exchanges
     cdef uint32_t* waiting        # open loop: exchanges that have nothing to do
     cdef uint32_t n_waiting
     cdef double interval          # between two requests, ns; 0: closed loop
+    cdef double due               # the next one
     cdef uint32_t size
     cdef bytes request
     cdef const uint8_t* request_data

@@ -1,5 +1,5 @@
 """The handlers that `iip pingpong` and `iip bulk` measure with, and the rounds that drive them."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
@@ -7,6 +7,7 @@ from iip.address cimport addr_parse
 from iip.engine cimport Engine, NativeHandler, SynInfo
 from iip.memory.pool cimport NIL
 from iip.runtime.pair cimport clock_ns, pair_run
+from iip.runtime.ticker cimport Ticker
 from iip.tcp.tcb cimport CLOSE_NORMAL
 
 from iip.errors import Exhausted
@@ -44,6 +45,13 @@ cdef class Histogram:
         for i in range(numbers.shape[0]):
             self.add(<uint64_t>numbers[i])
 
+    def merge(self, Histogram other not None):
+        """Add the values of another one."""
+        cdef int i
+        for i in range(BUCKETS):
+            self.counts[i] += other.counts[i]
+        self.total += other.total
+
     def percentile(self, p):
         """The value below or at which `p` percent of the values are (middle of its bucket); None if there is none."""
         cdef uint64_t wanted, seen = 0
@@ -77,7 +85,7 @@ cdef class PingPongServer(NativeHandler):
         engine.close_connection(conn)
 
 
-cdef class PingPongClient(NativeHandler):
+cdef class PingPongClient(Ticker):
     """Sends a request of `size` bytes on each of up to `connections`, and the next one when the answer is complete.
     With `rate` (requests per second, over all of them) requests are due at regular times instead, and their latency counts
     from then, also when all connections were busy. Connections that were not launched stay idle."""
@@ -114,6 +122,7 @@ cdef class PingPongClient(NativeHandler):
             raise ValueError(f"conns: {n} are more than the {self.n_exchanges} this client was made for")
         self.running = True
         self.now = clock_ns()
+        self.due = <double>self.now
         for i in range(n):
             engine.user(handles[i])[0] = i
             self.exchanges[i].conn = handles[i]
@@ -125,11 +134,11 @@ cdef class PingPongClient(NativeHandler):
         x.received += n
         if x.received == self.size:
             self.transactions += 1
-            self.latency.add(<uint64_t>(self.now - x.started))
+            self.latency.add(<uint64_t>(engine.net.now - x.started))
             if not self.running:
                 engine.close_connection(conn)
             elif self.interval == 0:
-                self.start(engine, x, self.now)
+                self.start(engine, x, engine.net.now)
             else:
                 self.waiting[self.n_waiting] = <uint32_t>(x - self.exchanges)
                 self.n_waiting += 1
@@ -137,15 +146,22 @@ cdef class PingPongClient(NativeHandler):
     cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
         self.closed += 1
 
+    cdef int64_t tick(self, Engine engine, int64_t now) noexcept nogil:
+        """Send what is due, while a connection is free for it."""
+        if self.interval == 0 or not self.running:
+            return INT64_MAX
+        while self.due <= <double>now and self.n_waiting:
+            self.n_waiting -= 1
+            self.start(engine, &self.exchanges[self.waiting[self.n_waiting]], <int64_t>self.due)
+            self.due += self.interval
+        return <int64_t>self.due if self.n_waiting else INT64_MAX
+
     cdef void open_loop(self, Engine client, Engine server, int64_t until) noexcept nogil:
         """Both engines in turn; what is due is sent before each round."""
-        cdef double due = <double>clock_ns()
+        self.due = <double>clock_ns()
         while self.now < until:
             self.now = clock_ns()
-            while due <= <double>self.now and self.n_waiting:
-                self.n_waiting -= 1
-                self.start(client, &self.exchanges[self.waiting[self.n_waiting]], <int64_t>due)
-                due += self.interval
+            self.tick(client, self.now)
             client.run_c(self.now)
             server.run_c(self.now)
 

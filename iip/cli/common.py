@@ -40,15 +40,21 @@ def errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+DRIVERS = ("tap", "tun", "af_packet", "af_xdp")
+SHARED = ("af_packet", "af_xdp")  # the kernel has the device, too
+
+
 def device_options(command: Command) -> Command:
-    """--tap/--tun and the addresses of both ends."""
+    """The device, and the addresses of both ends."""
     for option in reversed([
         click.option("--tap", metavar="NAME", help="TAP device (Ethernet), made if it does not exist."),
         click.option("--tun", metavar="NAME", help="TUN device (bare IP), made if it does not exist."),
+        click.option("--driver", "kind", type=click.Choice(DRIVERS), help="Kind of driver for --device."),
+        click.option("--device", "name", metavar="NAME", help="Network device for --driver."),
         click.option("--address", "addresses", metavar="CIDR", multiple=True, required=True,
                      help="Our own address, like 10.0.0.2/24 or fd00::2/64. Repeat for more."),
         click.option("--host-address", "host_addresses", metavar="CIDR", multiple=True,
-                     help="Address for the kernel's end of the device (needs iip[netlink] and root)."),
+                     help="Address for the kernel's end of a TAP or TUN device (needs iip[netlink] and root)."),
         click.option("--gateway", metavar="ADDRESS", multiple=True,
                      help="Default router; without it the first --host-address."),
         click.option("--mtu", type=click.IntRange(576, 65535), help="Set the MTU of the device, bytes."),
@@ -58,30 +64,73 @@ def device_options(command: Command) -> Command:
     return command
 
 
-def open_driver(tap: str | None, tun: str | None, mtu: int | None, host_addresses: Iterable[str],
+def _chosen(tap: str | None, tun: str | None, kind: str | None, name: str | None) -> tuple[str, str]:
+    """Driver and device of the options; --tap NAME is --driver tap --device NAME."""
+    choices = [(k, n) for k, n in (("tap", tap), ("tun", tun), (kind or "", name)) if n]
+    if len(choices) != 1 or bool(kind) != bool(name):
+        raise click.UsageError("choose one device: --tap NAME, --tun NAME, or --driver KIND --device NAME")
+    return choices[0]
+
+
+def open_driver(kind: str, name: str, mtu: int | None, addresses: Collection[str], host_addresses: Collection[str],
                 no_offload: bool = False) -> Driver:
-    if bool(tap) == bool(tun):
-        raise click.UsageError("choose one device: --tap NAME or --tun NAME")
-    from iip.drivers import Tap, Tun
+    from iip.drivers import AfPacket, AfXdp, Tap, Tun
 
-    return (Tap if tap else Tun)(tap or tun, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
+    if kind in SHARED and host_addresses:
+        raise click.UsageError(f"--host-address is for TAP and TUN; --driver {kind} uses a device that has its addresses")
+    if kind == "af_packet":
+        return AfPacket(name, mtu=mtu, offload=not no_offload)
+    if kind == "af_xdp":
+        return AfXdp(name, mtu=mtu, addresses=tuple(addresses))
+    return (Tap if kind == "tap" else Tun)(name, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
-def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, addresses: Collection[str],
-                host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
-    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
-    driver = open_driver(tap, tun, mtu, host_addresses, no_offload)
+def device_settings(kind: str, driver: Driver, addresses: Collection[str], host_addresses: Collection[str],
+                    gateway: Collection[str]) -> dict[str, Any]:
+    """The settings of a stack on a device as the options say."""
+    settings = {"addresses": tuple(addresses), "medium": driver.medium, "mtu": driver.mtu,
+                "packet_size": _packet_size(kind, driver.mtu), **_gateways(gateway, host_addresses)}
+    if kind in SHARED:            # the kernel has the link-local address of that station already
+        settings["link_local"] = False
+    if host_addresses:            # the host's end is ours, too: nobody else is there whose address we could have taken
+        settings["address_check"] = False
+    return settings
+
+
+def stack_on_device(make: Callable[..., Any], *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+                    addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                    no_offload: bool = False, **more: Any) -> Any:
+    """`make` (iip.aio.Stack or iip.socket.Stack) on a device as the options say."""
+    kind, name = _chosen(tap, tun, kind, name)
+    driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
-        size = max(2048, (driver.mtu + 18 + 128 + 63) // 64 * 64)
-        if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
-            settings.setdefault("address_check", False)
-        config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
-                            **_gateways(gateway, host_addresses), **settings)
-        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
+        return make(driver, **device_settings(kind, driver, addresses, host_addresses, gateway), **more)
     except BaseException:
         driver.close()
         raise
+
+
+def open_engine(handler: Any, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+                addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, make: Callable[..., Any] = iip.Engine,
+                **settings: Any) -> Any:
+    """An engine on a device as the options say, or what `make` makes of settings, handler and driver. `wrap` puts a middleware
+    around the driver."""
+    kind, name = _chosen(tap, tun, kind, name)
+    driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
+    try:
+        config = iip.Config(**{**device_settings(kind, driver, addresses, host_addresses, gateway), **settings})
+        return make(config, handler, driver if wrap is None else wrap(driver))
+    except BaseException:
+        driver.close()
+        raise
+
+
+def _packet_size(kind: str, mtu: int) -> int:
+    """Cells that a frame fits into; XDP takes two sizes, and a frame in several."""
+    if kind == "af_xdp":
+        return 2048 if mtu + 18 + 256 <= 2048 else 4096
+    return max(2048, (mtu + 18 + 128 + 63) // 64 * 64)
 
 
 def _gateways(gateways: Iterable[str], host_addresses: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`iip get`: fetch a URL over HTTP/1.1 through a TAP or TUN device."""
+"""`iip get`: fetch a URL over HTTP/1.1 through a network device."""
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,4 @@
-"""`iip ping`: ICMP echo through a TAP or TUN device."""
+"""`iip ping`: ICMP echo through a network device."""
 from __future__ import annotations
 
 import os
@@ -62,7 +62,7 @@ def resolve(host: str, versions: Collection[int] = (4, 6)) -> str:
 @json_option
 @errors
 def ping(host: str, count: int, interval: float, size: int, timeout: float, as_json: bool, **device: Any) -> None:
-    """Send ICMP echo requests to HOST through a TAP or TUN device. Exit code 1 if there was no reply."""
+    """Send ICMP echo requests to HOST through a network device. Exit code 1 if there was no reply."""
     pinger = _Pinger()
     pinger.quiet = as_json
     versions = [6 if ":" in a else 4 for a in device["addresses"]]

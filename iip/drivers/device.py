@@ -112,7 +112,7 @@ def _explain(kind: str, name: str, error: OSError, exists: bool, queues: int) ->
     return f"{kind}: cannot attach to {name!r}: {error.strerror}"
 
 
-def _ifreq(name: str, request: int, payload: bytes) -> bytes:
+def ifreq(name: str, request: int, payload: bytes) -> bytes:
     import fcntl
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -120,12 +120,12 @@ def _ifreq(name: str, request: int, payload: bytes) -> bytes:
 
 
 def get_mtu(name: str) -> int:
-    return int(struct.unpack_from("i", _ifreq(name, _SIOCGIFMTU, b""))[0])
+    return int(struct.unpack_from("i", ifreq(name, _SIOCGIFMTU, b""))[0])
 
 
 def set_mtu(name: str, mtu: int) -> None:
     try:
-        _ifreq(name, _SIOCSIFMTU, struct.pack("i", mtu))
+        ifreq(name, _SIOCSIFMTU, struct.pack("i", mtu))
     except PermissionError:
         raise DriverError(f"mtu={mtu}: no permission to change that of {name}; run as root, or set it beforehand "
                           f"with `sudo ip link set {name} mtu {mtu}` and leave mtu out here") from None
@@ -134,11 +134,11 @@ def set_mtu(name: str, mtu: int) -> None:
 
 
 def bring_up(name: str) -> None:
-    flags = struct.unpack_from("H", _ifreq(name, _SIOCGIFFLAGS, b""))[0]
+    flags = struct.unpack_from("H", ifreq(name, _SIOCGIFFLAGS, b""))[0]
     if flags & _IFF_UP:
         return
     try:
-        _ifreq(name, _SIOCSIFFLAGS, struct.pack("H", flags | _IFF_UP))
+        ifreq(name, _SIOCSIFFLAGS, struct.pack("H", flags | _IFF_UP))
     except PermissionError:
         raise DriverError(f"{name} is down and there is no permission to change that; run as root, or beforehand "
                           f"`sudo ip link set {name} up`") from None

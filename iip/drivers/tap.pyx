@@ -5,22 +5,21 @@ front (struct virtio_net_hdr) that says what is left to the other side: the chec
 way, and the cutting into segments, so that TCP sends and receives up to 64 KiB at once.
 """
 from libc.errno cimport EAGAIN, EBADF, EINTR, ENODEV, ENXIO, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from iip.drivers.base cimport Driver
-from iip.memory.pool cimport (
-    NIL, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data,
-    pkt_free)
+from iip.drivers.discovery cimport Discovery, is_discovery
+from iip.drivers.vnet cimport VnetHeader, vnet_describe, vnet_received
+from iip.memory.pool cimport NIL, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_data, pkt_free
 from iip.net.types cimport CAP_LRO, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_L4_CSUM
 from iip.wire.bytes cimport unlikely
-from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
-from iip.wire.tcp cimport TH_CWR
+from iip.wire.ethernet cimport ETH_HLEN
 
 import ipaddress
 import os
 
 from iip.drivers import device
+from iip.drivers.capability import Capability
 from iip.errors import ConfigError, DriverError
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -48,30 +47,15 @@ cdef enum:
     ETHERNET = 18                 # header and one VLAN tag, bytes
     LARGEST = 65535 + ETHERNET    # frame of many segments, bytes
     MAX_CELLS = 64                # cells that one frame is read into
-
-
-cdef struct VnetHeader:
-    # struct virtio_net_hdr, in native byte order
-    uint8_t flags                 # VN_*
-    uint8_t gso_type
-    uint16_t header               # bytes of all headers
-    uint16_t gso_size
-    uint16_t csum_start           # from there to the end,
-    uint16_t csum_offset          # the result as far behind csum_start
-
-
-cdef enum:
-    VN_NEEDS_CSUM = 1
-    VN_DATA_VALID = 2
-    VN_GSO_TCPV4 = 1
-    VN_GSO_TCPV6 = 4
-    VN_GSO_ECN = 0x80
+    CHECKSUMS = CAP_RX_L4_CSUM | CAP_TX_L4_CSUM
+    SEGMENTS = CAP_TSO4 | CAP_TSO6 | CAP_LRO
 
 
 cdef class TunTap(Driver):
     """What Tap and Tun share."""
     cdef int fd
     cdef bint gone                # the device was removed
+    cdef Discovery discovery      # of one of several queues
     cdef bint vnet                # frames have a VnetHeader in front
     cdef int rx_cells             # cells that a frame may need
     cdef uint32_t link            # bytes of the link header
@@ -101,19 +85,23 @@ cdef class TunTap(Driver):
         if isinstance(queues, bool) or not isinstance(queues, int) or not 1 <= queues <= 256:
             raise ConfigError(f"queues={queues!r}: must be from 1 to 256")
         medium = "ethernet" if kind == "tap" else "ip"
-        super().__init__(medium=medium, mtu=1500 if mtu is None else mtu, caps=CAP_SG)
+        wanted = _wanted(offload)
+        super().__init__(medium=medium, mtu=1500 if mtu is None else mtu, caps=wanted & CAP_SG)
         self.link = ETH_HLEN if kind == "tap" else 0
-        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create, vnet=bool(offload))
+        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create,
+                                                vnet=bool(wanted & CHECKSUMS))
         try:
-            self.vnet = bool(offload)
-            if offload and device.set_offload(self.fd, True, True):
-                self.caps |= CAP_RX_L4_CSUM | CAP_TX_L4_CSUM | CAP_TSO4 | CAP_TSO6 | CAP_LRO
+            self.vnet = bool(wanted & CHECKSUMS)
+            if self.vnet and device.set_offload(self.fd, bool(wanted & CAP_RX_L4_CSUM), bool(wanted & CAP_LRO)):
+                self.caps = wanted
             if mtu is not None and mtu != device.get_mtu(self.name):
                 device.set_mtu(self.name, mtu)
             self.mtu = device.get_mtu(self.name)
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
+            if queues > 1 and kind == "tap":
+                self.discovery = _discovery(self.name, self.fd)
             device.wait_until_usable(addresses)
         except BaseException:
             self.close()
@@ -142,20 +130,24 @@ cdef class TunTap(Driver):
     @property
     def offload(self):
         """Whether checksums and segmentation are left to the other side."""
-        return bool(self.caps & CAP_TX_L4_CSUM)
+        return bool(self.caps & CHECKSUMS)
 
     def plain(self):
         """See `Driver.plain`: switch the offload off."""
-        if self.fd >= 0 and self.caps & CAP_TX_L4_CSUM:
+        if self.fd >= 0 and self.caps & CHECKSUMS:
             device.set_offload(self.fd, False, False)
         self.caps = CAP_SG
 
     def fileno(self):
-        return None if self.fd < 0 else self.fd
+        if self.fd < 0:
+            return None
+        return self.fd if self.discovery is None else self.discovery.fileno()
 
     def close(self):
         """Give the device back; it vanishes unless it is persistent. What is sent from then on is dropped."""
         fd, self.fd = self.fd, -1
+        if self.discovery is not None:
+            self.discovery.close()
         if fd >= 0:
             if self.vnet:
                 device.set_offload(fd, False, False)      # a persistent device may have another user next
@@ -171,6 +163,9 @@ cdef class TunTap(Driver):
         cdef int count = 0, have = 0
         if self.fd < 0 or self.gone:
             return 0
+        if unlikely(self.discovery is not None):
+            count = self.discovery.receive(&self.pool.c, packets, n)
+            self.rx_packets += count
         while count < n:
             while have < self.rx_cells:
                 self.posted[have] = pkt_alloc(&self.pool.c)
@@ -229,9 +224,11 @@ cdef class TunTap(Driver):
             else:
                 self.rx_too_long += 1
             return True
+        if unlikely(self.discovery is not None) and is_discovery(pkt_data(pkt(pool, self.posted[0])), <uint32_t>got):
+            return True
         self._take(<uint32_t>got, have, packet)
         if self.vnet:
-            self._received(pkt(pool, packet[0]), &header)
+            vnet_received(pkt(pool, packet[0]), &header, self.link)
         self.rx_packets += 1
         self.rx_bytes += <uint64_t>got
         return True
@@ -254,20 +251,6 @@ cdef class TunTap(Driver):
         for i in range(have[0]):
             self.posted[i] = self.posted[i + used]
 
-    cdef void _received(self, Packet* k, const VnetHeader* header) noexcept nogil:
-        """What the kernel left undone, or did for us."""
-        cdef int kind
-        if header.flags & (VN_NEEDS_CSUM | VN_DATA_VALID):
-            k.flags |= PKT_RX_L4_CSUM_OK          # the bytes never left memory
-        if header.gso_type and header.flags & VN_NEEDS_CSUM:
-            if self.link:
-                kind = eth_type(pkt_data(k)) if k.len >= ETH_HLEN else 0
-                if kind != ETH_IPV4 and kind != ETH_IPV6:
-                    return
-            k.l3 = <uint16_t>(k.off + self.link)
-            k.l4 = <uint16_t>(k.off + header.csum_start)
-            k.gso_size = header.gso_size
-
     cdef int tx_burst(self, int64_t now, const uint32_t* packets, int n) noexcept nogil:
         cdef Pool* pool = &self.pool.c
         cdef int i
@@ -289,22 +272,6 @@ cdef class TunTap(Driver):
             pkt_free(pool, packets[i])
         return n
 
-    cdef void _to_finish(self, Packet* k, VnetHeader* header) noexcept nogil:
-        """What the kernel has to do with a frame of ours."""
-        cdef const uint8_t* tcp = k.buf + k.l4
-        memset(header, 0, sizeof(VnetHeader))
-        if not k.flags & PKT_TX_L4_CSUM:
-            return
-        header.flags = VN_NEEDS_CSUM
-        header.csum_start = <uint16_t>(k.l4 - k.off)
-        header.csum_offset = k.csum_off
-        if k.flags & (PKT_TX_TSO4 | PKT_TX_TSO6):
-            header.gso_type = VN_GSO_TCPV4 if k.flags & PKT_TX_TSO4 else VN_GSO_TCPV6
-            if tcp[13] & TH_CWR:
-                header.gso_type |= VN_GSO_ECN
-            header.gso_size = k.gso_size
-            header.header = <uint16_t>(header.csum_start + (tcp[12] >> 4) * 4)
-
     cdef ssize_t _write(self, Packet* k) noexcept nogil:
         """One frame to the device; what write(2) returns, 0 for a frame of too many pieces."""
         cdef iovec iov[IOV_MAX_ + 1]
@@ -312,7 +279,7 @@ cdef class TunTap(Driver):
         cdef int pieces = 0, most = IOV_MAX_ + self.vnet
         cdef ssize_t done
         if self.vnet:
-            self._to_finish(k, &header)
+            vnet_describe(k, &header)
             iov[0].iov_base = &header
             iov[0].iov_len = sizeof(VnetHeader)
             pieces = 1
@@ -345,6 +312,26 @@ cdef class TunTap(Driver):
                                          "it was removed while in use")
 
 
+def _wanted(offload):
+    """The capabilities that are asked for, without those that need one which is not."""
+    if isinstance(offload, bool):
+        return CAP_SG | CHECKSUMS | SEGMENTS if offload else CAP_SG
+    if not isinstance(offload, Capability):
+        raise ConfigError(f"offload={offload!r}: must be True, False or members of iip.drivers.Capability")
+    caps = offload.value & (CAP_SG | CHECKSUMS | SEGMENTS)
+    if not caps & CAP_TX_L4_CSUM:
+        caps &= ~(CAP_TSO4 | CAP_TSO6)
+    return caps if caps & CAP_RX_L4_CSUM else caps & ~CAP_LRO
+
+
+def _discovery(name, fd):
+    """None where there is no permission for packet sockets: then only one of the queues finds neighbours."""
+    try:
+        return Discovery(name, fd, True)
+    except DriverError:
+        return None
+
+
 cdef class Tap(TunTap):
     """A TAP device: Ethernet frames.
 
@@ -353,7 +340,7 @@ cdef class Tap(TunTap):
     needs the extra ``iip[netlink]``). queues: more than one opens the device in multi-queue mode, one driver per
     queue and engine. persist: True keeps the device after close, False removes it, None leaves that as it is.
     create: False insists that the device exists. offload: leave checksums and segmentation to the other side, both ways, if the
-    kernel knows how; False: every packet is complete.
+    kernel knows how; False: every packet is complete; `Capability`: only these, to see what each is worth.
 
     Raises `DriverError`, which says what to do.
     """

@@ -10,6 +10,9 @@ import numpy as np
 
 from iip.errors import ConfigError
 
+cdef enum:
+    PAGE = 4096
+
 
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil:
     """A second view of the whole chain `i`, marks included; NIL if descriptors ran out."""
@@ -190,7 +193,7 @@ cdef class PacketPool:
         views = 2 * packets if views is None else views
         _check(packets, packet_size, headroom, views)
         if memory is None:
-            memory = np.empty(packets * packet_size, dtype=np.uint8)
+            memory = _pages(packets * packet_size)
         try:
             arena = memory
         except (TypeError, ValueError, BufferError):
@@ -395,6 +398,13 @@ cdef class PacketPool:
                 or self.c.packets[<uint32_t>index].flags & PKT_FREED:
             raise ValueError(f"packet {index} is not in use")
         return index
+
+
+def _pages(size):
+    """So many bytes that begin at a page, so that they can be given to the kernel."""
+    memory = np.empty(size + PAGE, dtype=np.uint8)
+    start = -memory.ctypes.data % PAGE
+    return memory[start:start + size]
 
 
 def _check(packets, packet_size, headroom, views):

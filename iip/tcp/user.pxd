@@ -7,6 +7,7 @@ from iip.tcp.tcb cimport Tcb, Tcp
 cdef Tcb* user_open(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport, uint16_t rport,
                     int* error) noexcept nogil
 cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept nogil
+cdef int64_t user_send_owned(Tcp* s, Tcb* t, uint32_t i) noexcept nogil
 cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil
 cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint32_t n) noexcept nogil
 cdef void user_consume(Tcp* s, Tcb* t, uint32_t n) noexcept nogil

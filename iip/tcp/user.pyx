@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memcpy
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_slice, pool_low,
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice, pool_low,
     pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.types cimport Flow
@@ -15,9 +15,11 @@ from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_bu
 from iip.wire.bytes cimport unlikely
 from iip.wire.rng cimport rng_below, siphash_words
 from iip.wire.seq cimport seq_diff
+from iip.wire.toeplitz cimport rss_queue, toeplitz_fold, toeplitz_words
 
 cdef enum:
     PORT_STEP = 8                 # local ports left out at random between two connections, at most
+    SMALL = 512                   # bytes that are copied behind others rather than queued as a packet of their own
 
 
 # -- opening -----------------------------------------------------------------------------------------------
@@ -29,7 +31,7 @@ cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16
     cdef uint64_t hashed
     cdef uint32_t count_ = s.conf.port_high - s.conf.port_low + 1, offset, i
     cdef uint32_t* counter
-    cdef uint16_t port
+    cdef uint16_t port, folded
     words[0] = local.hi
     words[1] = local.lo
     words[2] = remote.hi
@@ -38,8 +40,11 @@ cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16
     hashed = siphash_words(words, 5, s.port_key[0], s.port_key[1])
     counter = &s.port_counters[hashed >> 54]
     offset = (<uint32_t>hashed + counter[0]) % count_
+    folded = toeplitz_fold(local.hi, local.lo) ^ toeplitz_fold(remote.hi, remote.lo)
     for i in range(count_):
         port = <uint16_t>(s.conf.port_low + (offset + i) % count_)
+        if unlikely(s.conf.queues > 1) and rss_queue(toeplitz_words(folded, port, rport), s.conf.queues) != s.conf.queue:
+            continue              # the answers would reach another engine
         if demux_lookup(s, local, remote, port, rport) == NULL:
             counter[0] += i + 1 + rng_below(&s.rng, PORT_STEP)
             return port
@@ -170,6 +175,13 @@ cdef inline uint32_t _fill_tail(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n,
     return take
 
 
+cdef inline bint _fits(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
+    """Whether the last unsent packet takes `n` bytes more."""
+    cdef Packet* k = pkt(s.pool, t.unsent_tail)
+    return (not k.flags & (PKT_INDIRECT | PKT_EXTERNAL) and k.refs == 1
+            and k.len + n <= min(t.mss, s.pool.cell_size - s.pool.headroom) and k.off + k.len + n <= k.buf_len)
+
+
 cdef void user_starved(Tcp* s, Tcb* t) noexcept nogil:
     """A send came short because the pool has nothing left, so that no acknowledgement need follow: the output phase
     watches the pool and lets `tcp_acked` tell the application."""
@@ -205,6 +217,24 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
     if done:
         mark_dirty(s, t)
     return done
+
+
+cdef int64_t user_send_owned(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
+    """SEND of a packet that the caller filled, behind its headroom, and gives away. The caller has kept count of the room.
+    Little data joins what waits. -1 when sending is over."""
+    cdef Packet* k = pkt(s.pool, i)
+    cdef uint32_t n = k.len
+    if t.flags & TF_FIN_WANTED or t.state == CLOSED or t.state == TIME_WAIT:
+        pkt_free(s.pool, i)
+        return -1
+    if t.unsent_tail != NIL and n <= SMALL and _fits(s, t, n):
+        _fill_tail(s, t, pkt_data(k), n, min(t.mss, s.pool.cell_size - s.pool.headroom))
+        pkt_free(s.pool, i)
+    else:
+        _append_unsent(s, t, i)
+    t.unsent += n
+    mark_dirty(s, t)
+    return n
 
 
 cdef int64_t user_send_packet(Tcp* s, Tcb* t, uint32_t owner, uint32_t off, uint32_t n) noexcept nogil:

@@ -4,20 +4,22 @@ import random
 import pytest
 
 from tests.harness.netns import netns, netns_module  # noqa: F401
-from tests.interop.world import BIG, WAYS, Server
+from tests.interop.world import BIG, TUNTAP, VETH_WAYS, WAYS, Server
 
 
 def pytest_generate_tests(metafunc):
-    """`kind` and `way` go over the media; tests of one medium follow each other, so that they share a server."""
+    """`kind` and `way` go over TAP and TUN, in tests marked `every_driver` over the other drivers, too; tests of one kind
+    follow each other, so that they share a server."""
     if any(mark.args[0] == "way" for mark in metafunc.definition.iter_markers("parametrize")):
         return                                     # the test chooses for itself
-    names, ids = metafunc.fixturenames, [f"{w.kind}{w.version}" for w in WAYS]
+    ways = WAYS + (VETH_WAYS if metafunc.definition.get_closest_marker("every_driver") else [])
+    names, ids = metafunc.fixturenames, [f"{w.kind}{w.version}" for w in ways]
     if "way" in names and "kind" in names:
-        metafunc.parametrize(("kind", "way"), [(w.kind, w) for w in WAYS], ids=ids, scope="module")
+        metafunc.parametrize(("kind", "way"), [(w.kind, w) for w in ways], ids=ids, scope="module")
     elif "way" in names:
-        metafunc.parametrize("way", WAYS, ids=ids, scope="module")
+        metafunc.parametrize("way", ways, ids=ids, scope="module")
     elif "kind" in names:
-        metafunc.parametrize("kind", ["tap", "tun"], scope="module")
+        metafunc.parametrize("kind", TUNTAP, scope="module")
 
 
 @pytest.fixture(scope="session")

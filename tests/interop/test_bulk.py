@@ -20,6 +20,7 @@ def report(capsys, what, way, octets, start):
         print(f"[{what} {way.kind} IPv{way.version}: {octets * 8 / seconds / 1e9:.2f} Gbit/s]", end=" ")
 
 
+@pytest.mark.every_driver
 def test_the_kernel_sends_to_discard(server, way, capsys):
     block = bytes(1 << 16)
     before = server.statistics()["counters"].get("rx_bytes", 0)
@@ -34,6 +35,7 @@ def test_the_kernel_sends_to_discard(server, way, capsys):
     assert server.statistics()["counters"]["rx_bytes"] - before >= AMOUNT
 
 
+@pytest.mark.every_driver
 def test_chargen_sends_to_the_kernel(server, way, capsys):
     period = pattern()
     expected = memoryview(period * ((1 << 20) // len(period) + 2))
@@ -71,6 +73,7 @@ def echo(way, data, port=ECHO):
     return bytes(back)
 
 
+@pytest.mark.every_driver
 def test_both_directions_at_once(server, way, files):
     data = (files / "big").read_bytes()[:10_000_000]
     assert echo(way, data) == data
@@ -97,6 +100,7 @@ class Source:
         self.reason = reason.name
 
 
+@pytest.mark.every_driver
 def test_iip_as_the_active_side_sends(netns, way, files):
     data = (files / "big").read_bytes()[:20_000_000]
 

@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from tests.interop.world import BIG, HTTP, iip_command, need, sha256
+from tests.interop.world import BIG, HTTP, device_options, iip_command, need, sha256
 
 pytestmark = pytest.mark.interop
 
 
+@pytest.mark.every_driver
 def test_100_megabytes_to_curl(server, netns_module, way, files, tmp_path):
     need("curl")
     out = tmp_path / "out"
@@ -34,6 +35,7 @@ def test_200_curls_at_once(server, netns_module, way, tmp_path, files):
     assert [(tmp_path / str(i)).read_bytes() for i in range(200)] == [want] * 200
 
 
+@pytest.mark.every_driver
 def test_200_connections_open_at_once(server, way, files):
     """All of them stand before the first is served."""
     request = b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -95,6 +97,7 @@ def test_pipelined_requests_are_answered_in_order(server, way, files):
     assert answer.count(b"HTTP/1.1 200 ") == 51 and answer.count(want) == 51
 
 
+@pytest.mark.every_driver
 def test_many_transfers_at_once_share_the_way(server, way, files):
     """20 of 1 MB, each compared."""
     want = hashlib.sha256((files / "medium").read_bytes()).digest()
@@ -138,8 +141,7 @@ def kernel_http(netns, way, files):
 
 
 def get(netns, way, path, *options, check=True):
-    done = netns.run(*iip_command("get", way.url(path, way.kernel, 8000), f"--{way.kind}", f"iip{way.kind}1", "--json",
-                                  "--address", f"{way.iip}/{way.bits}", "--host-address", f"{way.kernel}/{way.bits}",
+    done = netns.run(*iip_command("get", way.url(path, way.kernel, 8000), *device_options(way.kind, 1, [way]), "--json",
                                   *options), check=check, timeout=90)
     return json.loads(done.stdout)
 

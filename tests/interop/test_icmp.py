@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.interop.world import CLOSED, Local, Way, iip_command, need
+from tests.interop.world import CLOSED, Local, Way, device_options, iip_command, need
 
 pytestmark = pytest.mark.interop
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.interop
 @pytest.mark.parametrize("options", [("-c", 3, "-i", "0.05"),
                                      ("-c", 3, "-i", "0.05", "-s", 8000),
                                      ("-c", 100, "-i", "0.002", "-s", 1000)], ids=["small", "fragments", "burst"])
+@pytest.mark.every_driver
 def test_the_kernel_pings_us(server, netns_module, way, options):
     need("ping")
     out = netns_module.run("ping", f"-{way.version}", "-W", 2, *options, way.iip).stdout
@@ -28,6 +29,7 @@ def test_nobody_answers_for_an_address_that_is_not_ours(server, netns_module, wa
     assert after.get("icmp_out_echo_reply", 0) == before.get("icmp_out_echo_reply", 0)
 
 
+@pytest.mark.every_driver
 def test_a_port_without_a_service_is_unreachable(server, way):
     with socket.socket(way.family, socket.SOCK_DGRAM) as sock:
         sock.settimeout(2)
@@ -39,9 +41,8 @@ def test_a_port_without_a_service_is_unreachable(server, way):
 
 @pytest.mark.parametrize("size", [56, 8000])
 def test_we_ping_the_kernel(netns, way, size):
-    done = netns.run(*iip_command("ping", way.kernel, f"--{way.kind}", f"iip{way.kind}1", "--address",
-                                  f"{way.iip}/{way.bits}", "--host-address", f"{way.kernel}/{way.bits}",
-                                  "-c", 3, "-i", 0.02, "-s", size, "--json"))
+    done = netns.run(*iip_command("ping", way.kernel, *device_options(way.kind, 1, [way]), "-c", 3, "-i", 0.02, "-s", size,
+                                  "--json"))
     result = json.loads(done.stdout)
     assert result["received"] == result["transmitted"] == 3 and result["errors"] == []
 

@@ -50,12 +50,14 @@ def test_curl(bad_server, netns_module, way, files, small, tmp_path):
     assert {sha256(tmp_path / str(i)) for i in range(3)} == {sha256(files / "part")}
 
 
+@pytest.mark.every_driver
 def test_echo(bad_server, way, small):
     """Both directions at once."""
     data = small[:200_000]
     assert hashlib.sha256(echo(way, data)).digest() == hashlib.sha256(data).digest()
 
 
+@pytest.mark.every_driver
 def test_many_small_exchanges(bad_server, way):
     """Connections that begin and end on such a wire: SYN, FIN and their answers are lost, too."""
     kernels = [Kernel(echo, way, b"%d" % i) for i in range(60)]

@@ -1,10 +1,13 @@
-"""The kernel on one side of a TAP or TUN device, iip on the other; all of it in network namespaces of our own.
+"""The kernel on one side of a device, iip on the other; all of it in network namespaces of our own.
+
+The device is TAP or TUN, whose other end is the kernel, or one end of a veth pair, whose other end the kernel uses.
 
 `server` is `iip serve` in a process, as a user runs it, dual stack, one for the tests of a module per medium. `Local`
 is an engine in the test's own thread, for what needs a look inside; the kernel's side then acts in threads.
 """
 import contextlib
 import hashlib
+import ipaddress
 import json
 import shutil
 import signal
@@ -19,22 +22,27 @@ from typing import NamedTuple
 import pytest
 
 import iip
-from iip.drivers import Tap, Tun
+from iip.drivers import AfPacket, AfXdp, Tap, Tun, device, ethtool
 from iip.runtime.loop import run
 
 ECHO, HTTP, DISCARD, CHARGEN, CLOSED = 7, 80, 9, 19, 81
 BIG = 100_000_000
 
 
+TUNTAP, VETH = ("tap", "tun"), ("af_packet", "af_xdp")
+KINDS = TUNTAP + VETH
+
+
 class Way(NamedTuple):
     """How the two talk."""
 
-    kind: str         # of device: tap or tun
+    kind: str         # of driver: one of KINDS
     version: int      # of IP
 
     @property
     def net(self):
-        return {("tap", 4): "10.8.0.", ("tun", 4): "10.9.0.", ("tap", 6): "fd08::", ("tun", 6): "fd09::"}[self]
+        number = 8 + KINDS.index(self.kind)
+        return f"10.{number}.0." if self.version == 4 else f"fd{number:02}::"
 
     @property
     def bits(self):
@@ -66,7 +74,33 @@ class Way(NamedTuple):
         return tuple(f"{getattr(w, side)}/{w.bits}" for w in both)
 
 
-WAYS = [Way(kind, version) for kind in ("tap", "tun") for version in (4, 6)]
+WAYS = [Way(kind, version) for kind in TUNTAP for version in (4, 6)]
+VETH_WAYS = [Way(kind, version) for kind in VETH for version in (4, 6)]
+
+
+def plug(kind, number):
+    """Make a veth pair if this kind of driver needs one, the kernel's end with its addresses; the name of our device."""
+    name, host, way = f"iip{kind}{number}", f"host{kind}{number}", Way(kind, 4)
+    if kind in VETH and name not in [n for _, n in socket.if_nameindex()]:
+        commands = [f"link add {host} type veth peer name {name}", f"link set {name} addrgenmode none"]
+        commands += [f"address add {a} dev {host} nodad" for a in way.addresses("kernel")]
+        for command in [*commands, f"link set {host} up", f"link set {name} up"]:
+            subprocess.run(["ip", *command.split()], check=True, timeout=10)
+        if kind == "af_xdp":      # nobody would finish them, or cut large frames
+            ethtool.set_tx_checksum(host, False)
+        device.wait_until_usable([ipaddress.ip_interface(a) for a in way.addresses("kernel")])
+    return name
+
+
+def device_options(kind, number, ways):
+    """Options of the commands: the device, and addresses for these ways."""
+    name = plug(kind, number)
+    options = [f"--{kind}", name] if kind in TUNTAP else ["--driver", kind, "--device", name]
+    for way in ways:
+        options += ["--address", f"{way.iip}/{way.bits}"]
+        if kind in TUNTAP:
+            options += ["--host-address", f"{way.kernel}/{way.bits}"]
+    return options
 
 
 def need(*tools):
@@ -85,10 +119,8 @@ class Server:
 
     def __init__(self, kind, root, *options):
         self.way = Way(kind, 4)
-        arguments = ["serve", f"--{kind}", f"iip{kind}0", "--json", "--echo", ECHO, "--http", HTTP, "--root", root,
-                     "--discard", DISCARD, "--chargen", CHARGEN, *options]
-        for ours, host in zip(self.way.addresses("iip"), self.way.addresses("kernel"), strict=True):
-            arguments += ["--address", ours, "--host-address", host]
+        arguments = ["serve", *device_options(kind, 0, [Way(kind, 4), Way(kind, 6)]), "--json", "--echo", ECHO, "--http", HTTP,
+                     "--root", root, "--discard", DISCARD, "--chargen", CHARGEN, *options]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(iip_command(*arguments), stdout=subprocess.PIPE, stderr=self.errors, text=True)
         try:
@@ -145,13 +177,23 @@ class Server:
         self.errors.close()
 
 
+def open_device(kind, name, mtu=None, offload=True):
+    way = Way(kind, 4)
+    if kind == "af_packet":
+        return AfPacket(name, mtu=mtu, offload=offload)
+    if kind == "af_xdp":
+        return AfXdp(name, mtu=mtu, addresses=way.addresses("iip"))
+    return (Tap if kind == "tap" else Tun)(name, host_address=way.addresses("kernel"), mtu=mtu, offload=offload)
+
+
 class Local:
     """An engine in this thread. `until` runs it."""
 
     def __init__(self, kind, handler=None, wrap=None, packet_size=2048, device_mtu=None, offload=True, **settings):
         way = Way(kind, 4)
-        device = Tap if kind == "tap" else Tun
-        self.device = device(f"iip{kind}1", host_address=way.addresses("kernel"), mtu=device_mtu, offload=offload)
+        self.device = open_device(kind, plug(kind, 1), device_mtu, offload)
+        if kind in VETH:
+            settings.setdefault("link_local", False)
         config = iip.Config(addresses=way.addresses("iip"), medium=self.device.medium, packet_size=packet_size,
                             **{"mtu": self.device.mtu, **settings})
         self.driver = self.device if wrap is None else wrap(self.device)
