@@ -106,7 +106,7 @@ cdef void _watch_train(Tcp* s, Tcb* t, Cubic* q) noexcept nogil:
     """ACKs that come one after the other for half a round trip: twice as many packets, which they let out, fill the path (HyStart
     before it was ++). The delay would tell two round trips later, when the queue has to hold two windows. A sender that paces
     makes trains of half a round trip itself."""
-    cdef int64_t enough = max(t.min_rtt if t.cc_mode & CC_PACED else t.min_rtt >> 1, TRAIN_GAP)
+    cdef int64_t enough = max(t.min_rtt * 3 // 4 if t.cc_mode & CC_PACED else t.min_rtt >> 1, TRAIN_GAP)
     if s.now - q.last_ack > max(TRAIN_GAP, t.min_rtt >> 4):
         q.train_at = s.now
     elif s.now - q.train_at > enough and t.cwnd >= LOW_WINDOW * t.mss:
