@@ -1,4 +1,5 @@
 """Several drivers of one device: every flow comes to one of them, and each can send."""
+import random
 import select
 import socket
 import time
@@ -63,6 +64,41 @@ def test_packet_sockets(netns):
     for driver in drivers:
         driver.close()
     assert open_queues(AfPacket, OURS, 1)[0].group == -1
+
+
+def toeplitz(data):
+    """By the definition, with the symmetric key."""
+    key, found = int.from_bytes(b"\x6d\x5a" * 30, "big"), 0
+    for i, bit in enumerate(f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"):
+        if bit == "1":
+            found ^= key >> (480 - 32 - i) & 0xFFFFFFFF
+    return found
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_packet_sockets_share_by_the_symmetric_hash(netns, version, protocol):
+    """As network devices do it, so that either end can say where an answer will come to."""
+    plug(netns)
+    drivers = open_queues(AfPacket, OURS, 3)
+    probes = probes_of(drivers)
+    dice = random.Random(version * protocol)
+    want = [[], [], []]
+    with Raw() as raw:
+        for i in range(90):
+            addresses, ports_ = dice.randbytes(8 if version == 4 else 32), dice.randbytes(4)
+            options = bytes(4 * (i % 3)) if version == 4 else b""
+            if version == 4:
+                ip = b"\x08\0" + bytes([0x45 + i % 3]) + bytes(8) + bytes([protocol]) + bytes(2) + addresses + options
+            else:
+                ip = b"\x86\xdd\x60" + bytes(5) + bytes([protocol, 64]) + addresses
+            raw.send(drivers[0].mac + b"\x02\0\0\0\0\x09" + ip + ports_ + bytes([i] * 40))
+            want[(toeplitz(addresses + ports_) & 127) % 3].append(i)
+    time.sleep(0.02)
+    got = [[f[-1] for burst in iter(p.rx, []) for f in burst if f[6:12] == b"\x02\0\0\0\0\x09"] for p in probes]
+    assert got == want and all(got)
+    for driver in drivers:
+        driver.close()
 
 
 def test_xdp_sockets(netns):
