@@ -85,21 +85,42 @@ def open_driver(kind: str, name: str, mtu: int | None, addresses: Collection[str
     return (Tap if kind == "tap" else Tun)(name, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
 
 
-def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
-                addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
-    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
+def device_settings(kind: str, driver: Driver, addresses: Collection[str], host_addresses: Collection[str],
+                    gateway: Collection[str]) -> dict[str, Any]:
+    """The settings of a stack on a device as the options say."""
+    settings = {"addresses": tuple(addresses), "medium": driver.medium, "mtu": driver.mtu,
+                "packet_size": _packet_size(kind, driver.mtu), **_gateways(gateway, host_addresses)}
+    if kind in SHARED:            # the kernel has the link-local address of that station already
+        settings["link_local"] = False
+    if host_addresses:            # the host's end is ours, too: nobody else is there whose address we could have taken
+        settings["address_check"] = False
+    return settings
+
+
+def stack_on_device(make: Callable[..., Any], *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+                    addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                    no_offload: bool = False, **more: Any) -> Any:
+    """`make` (iip.aio.Stack or iip.socket.Stack) on a device as the options say."""
     kind, name = _chosen(tap, tun, kind, name)
     driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
-        if kind in SHARED:        # the kernel has the link-local address of that station already
-            settings.setdefault("link_local", False)
-        size = _packet_size(kind, driver.mtu)
-        if host_addresses:        # the host's end is ours, too: nobody else is there whose address we could have taken
-            settings.setdefault("address_check", False)
-        config = iip.Config(addresses=tuple(addresses), medium=driver.medium, mtu=driver.mtu, packet_size=size,
-                            **_gateways(gateway, host_addresses), **settings)
-        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
+        return make(driver, **device_settings(kind, driver, addresses, host_addresses, gateway), **more)
+    except BaseException:
+        driver.close()
+        raise
+
+
+def open_engine(handler: Any, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+                addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, make: Callable[..., Any] = iip.Engine,
+                **settings: Any) -> Any:
+    """An engine on a device as the options say, or what `make` makes of settings, handler and driver. `wrap` puts a middleware
+    around the driver."""
+    kind, name = _chosen(tap, tun, kind, name)
+    driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
+    try:
+        config = iip.Config(**{**device_settings(kind, driver, addresses, host_addresses, gateway), **settings})
+        return make(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
         driver.close()
         raise

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 
 from iip.drivers.base import Driver
+from iip.drivers.capability import Capability
 
 _Address = str | IPv4Interface | IPv6Interface
 
@@ -38,7 +39,7 @@ class Tap(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
-        offload: bool = True,
+        offload: bool | Capability = True,
     ) -> None: ...
 
 class Tun(TunTap):
@@ -51,5 +52,5 @@ class Tun(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
-        offload: bool = True,
+        offload: bool | Capability = True,
     ) -> None: ...

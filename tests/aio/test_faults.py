@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from iip.aio import Stack
-from iip.drivers import PythonDriver
+from iip.drivers import MemoryLink, PythonDriver
 from tests.aio.conftest import Net, echo
 from tests.aio.test_transports import Recorder
 
@@ -52,6 +52,61 @@ def test_a_thousand_streams_cancelled_at_random(run):
     # servers whose client was reset while they wrote
     assert all(isinstance(context["exception"], ConnectionError) for context in run.told)
     run.told.clear()
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+def test_ten_thousand_streams_at_once():
+    """All are open before the first ends; half are cancelled at random moments, the others see their bytes; nothing is left."""
+    count, dice = 10_000, random.Random(10)
+    told = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+        settings = {"max_connections": 24_000, "max_half_open": 20_000, "tx_queue": 16_384, "send_buffer": 4096,
+                    "receive_buffer": 4096, "time_wait": 0.0, "syn_cookies": "off"}
+        async with Net(packets=65_536, link=MemoryLink(capacity=16_384), **settings) as net:
+            await net.server.create_server(Echo, port=7)
+            everybody = asyncio.Event()
+            opened = 0
+
+            async def client(n):
+                nonlocal opened
+                reader, writer = await net.client.open_connection(net.v4, 7)
+                try:
+                    opened += 1
+                    if opened == count:
+                        everybody.set()
+                    await everybody.wait()
+                    writer.write(n.to_bytes(4, "big") * 200)
+                    assert await reader.readexactly(800) == n.to_bytes(4, "big") * 200
+                    return n
+                finally:
+                    writer.transport.abort()
+
+            tasks = [asyncio.create_task(client(n)) for n in range(count)]
+            await everybody.wait()
+            assert len(net.client.transports) == count
+            for n in range(0, count, 2):
+                loop.call_later(dice.random(), tasks[n].cancel)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert results[1::2] == list(range(1, count, 2))
+            assert all(result == 2 * n or isinstance(result, asyncio.CancelledError) for n, result in enumerate(results[::2]))
+            assert sum(isinstance(result, asyncio.CancelledError) for result in results) > 100
+            while net.server.transports:
+                await asyncio.sleep(0.001)
+            assert net.client.transports == net.client.attempts == set()
+            assert net.client.engine.n_connections == net.server.engine.n_connections == 0
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert all(isinstance(error, ConnectionError) for error in told)
 
 
 class Failing(PythonDriver):
