@@ -2,10 +2,12 @@
 import random
 import select
 import socket
+import threading
 import time
 
 import pytest
 
+import iip
 from iip.drivers import AfPacket, AfXdp, DriverProbe, MemoryDriver, Tap, Tun, open_queues
 from iip.errors import ConfigError, DriverError
 from iip.memory.pool import PacketPool
@@ -158,6 +160,57 @@ def test_each_learns_its_neighbours(netns, kind):
     for driver in drivers:
         driver.close()
     assert all(p.pool.full for p in probes)
+
+
+def serve(listener, n):
+    with listener:
+        listener.settimeout(5)
+        for _ in range(n):
+            with listener.accept()[0] as sock:
+                sock.settimeout(5)
+                sock.sendall(sock.recv(100))
+                sock.recv(100)
+
+
+class Client(iip.Handler):
+    def __init__(self):
+        self.answers = 0
+
+    def tcp_connected(self, conn):
+        conn.send(b"hello")
+
+    def tcp_payload(self, conn, data):
+        self.answers += len(data) == 5
+        conn.consume(len(data))
+        conn.close()
+
+
+@pytest.mark.parametrize("kernel", ["10.7.0.1", "fd07::1"])
+def test_answers_come_to_the_engine_that_asked(netns, kernel):
+    """Two engines of one address open 20 connections each to the kernel."""
+    drivers, engines = open_two(netns, AfPacket), []
+    for i, driver in enumerate(drivers):
+        config = iip.Config(addresses=["10.7.0.2/24", "fd07::2/64"], link_local=False, address_check=False, time_wait=0,
+                            queue=i, queues=2)
+        engines.append(iip.Engine(config, Client(), driver, seed=i))
+    listener = socket.create_server((kernel, 7), family=socket.AF_INET6 if ":" in kernel else socket.AF_INET, backlog=64)
+    kernel_side = threading.Thread(target=serve, args=(listener, 40))
+    kernel_side.start()
+    deadline = time.monotonic() + 5
+    for engine in engines:
+        for _ in range(20):
+            engine.tcp_connect(kernel, 7)
+    while any(e.handler.answers < 20 or e.n_connections for e in engines) and time.monotonic() < deadline:
+        for engine in engines:
+            engine.run(time.monotonic_ns())
+        select.select([d.fileno() for d in drivers], [], [], 0.005)
+    kernel_side.join(10)
+    assert [e.handler.answers for e in engines] == [20, 20]
+    for engine, driver in zip(engines, drivers, strict=True):
+        pool = engine.pool
+        engine.close()
+        driver.close()
+        assert pool.full
 
 
 def test_mistakes_are_explained(netns):
