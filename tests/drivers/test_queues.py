@@ -185,13 +185,14 @@ class Client(iip.Handler):
         conn.close()
 
 
+@pytest.mark.parametrize("kind", [Tap, AfPacket])
 @pytest.mark.parametrize("kernel", ["10.7.0.1", "fd07::1"])
-def test_answers_come_to_the_engine_that_asked(netns, kernel):
+def test_answers_come_to_the_engine_that_asked(netns, kind, kernel):
     """Two engines of one address open 20 connections each to the kernel."""
-    drivers, engines = open_two(netns, AfPacket), []
+    drivers, engines = open_two(netns, kind), []
     for i, driver in enumerate(drivers):
         config = iip.Config(addresses=["10.7.0.2/24", "fd07::2/64"], link_local=False, address_check=False, time_wait=0,
-                            queue=i, queues=2)
+                            mac="02:00:00:00:00:02" if kind is Tap else None, queue=i, queues=2)
         engines.append(iip.Engine(config, Client(), driver, seed=i))
     listener = socket.create_server((kernel, 7), family=socket.AF_INET6 if ":" in kernel else socket.AF_INET, backlog=64)
     kernel_side = threading.Thread(target=serve, args=(listener, 40))
