@@ -21,6 +21,7 @@ _TUNSETPERSIST = 0x400454CB
 _IFF_TUN, _IFF_TAP = 0x0001, 0x0002
 _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x0100, 0x1000, 0x4000
 _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454D0, 0x400454D8
+_TUNSETSTEERINGEBPF, _SOCKET_FILTER = 0x800454E0, 1
 _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6 = 0x01, 0x02, 0x04
 VNET_HEADER = 10                  # bytes of struct virtio_net_hdr
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
@@ -75,6 +76,25 @@ def set_offload(fd: int, csum: bool, tso: bool) -> bool:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
     except OSError:
         return False
+    return True
+
+
+def set_steering(fd: int) -> bool:
+    """Have a device with several queues choose among them by the symmetric Toeplitz hash; False if the kernel does not let us."""
+    import fcntl
+
+    from iip.drivers import fanout, xdp
+
+    try:
+        program = xdp.load(_SOCKET_FILTER, fanout.steering())
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(fd, _TUNSETSTEERINGEBPF, struct.pack("i", program))
+    except OSError:
+        return False
+    finally:
+        os.close(program)
     return True
 
 

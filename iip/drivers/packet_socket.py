@@ -9,6 +9,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from iip.drivers import fanout
 from iip.errors import DriverError
 
 _SOL_PACKET = 263
@@ -16,7 +17,8 @@ _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _TX_RING = 1, 5, 6, 10, 13
 _LOSS, _VNET_HDR, _FANOUT, _QDISC_BYPASS, _IGNORE_OUTGOING = 14, 15, 18, 20, 23
 _TPACKET_V2, _TPACKET_V3 = 1, 2
 _MR_PROMISC, _MR_ALLMULTI = 1, 2
-_FANOUT_HASH, _FANOUT_UNIQUE = 0, 0x2000
+_FANOUT_CBPF, _FANOUT_UNIQUE, _FANOUT_IGNORE_OUTGOING = 6, 0x2000, 0x4000
+_FANOUT_DATA = 22
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26
 _LDH, _LDB, _JEQ, _JGE, _JGT, _RET = 0x28, 0x30, 0x15, 0x35, 0x25, 0x06      # opcodes of classic BPF
@@ -100,9 +102,12 @@ def open_receive(name: str, *, frames: int, block_timeout: int, promiscuous: boo
 
 def _join(sock: socket.socket, name: str, group: int) -> None:
     """Share the frames with the other sockets of the group, flow by flow; 0: with those that will join `group_of(sock)`."""
-    flags = _FANOUT_HASH if group else _FANOUT_HASH | _FANOUT_UNIQUE
+    flags = _FANOUT_CBPF | _FANOUT_IGNORE_OUTGOING | (0 if group else _FANOUT_UNIQUE)
     try:
         sock.setsockopt(_SOL_PACKET, _FANOUT, group | flags << 16)
+        code = fanout.program()
+        buffer = ctypes.create_string_buffer(code, len(code))
+        sock.setsockopt(_SOL_PACKET, _FANOUT_DATA, struct.pack("HP", len(code) // 8, ctypes.addressof(buffer)))
     except OSError as error:
         raise DriverError(f"af_packet: cannot join group={group} of {name!r} ({error.strerror}): all of a group are on one device "
                           "and alike; choose another number, or 0 for a new one") from None

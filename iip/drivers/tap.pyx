@@ -100,6 +100,8 @@ cdef class TunTap(Driver):
             if addresses:
                 device.add_host_addresses(self.name, addresses)
             device.bring_up(self.name)
+            if queues > 1:
+                device.set_steering(self.fd)
             if queues > 1 and kind == "tap":
                 self.discovery = _discovery(self.name, self.fd)
             device.wait_until_usable(addresses)

@@ -83,7 +83,7 @@ def program(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], 
         code += ["pass", (_MOV_K, 0, 0, 0, _PASS), (_EXIT, 0, 0, 0, 0)]
     code += ["ours", (_LD64, 1, _PSEUDO_MAP_FD, 0, table), (0, 0, 0, 0, 0), (_MOV, 2, 7, 0, 0), (_MOV_K, 3, 0, 0, _PASS),
              (_CALL, 0, 0, 0, _REDIRECT_MAP), (_EXIT, 0, 0, 0, 0)]
-    return _assemble(code)
+    return assemble(code)
 
 
 def _six(addresses: Iterable[bytes], found: str) -> list[Instruction | str]:
@@ -96,7 +96,7 @@ def _six(addresses: Iterable[bytes], found: str) -> list[Instruction | str]:
     return [*code, (_JA, 0, 0, "pass", 0)]
 
 
-def _assemble(code: list[Instruction | str]) -> bytes:
+def assemble(code: list[Instruction | str]) -> bytes:
     labels: dict[str, int] = {}
     instructions: list[Instruction] = []
     for line in code:
@@ -124,6 +124,19 @@ def _bpf(command: int, attributes: bytes) -> int:
     return done
 
 
+def load(kind: int, code: bytes, attach: int = 0) -> int:
+    """Give the kernel a program of a kind (BPF_PROG_TYPE_...); its descriptor. Raises `OSError`."""
+    buffer, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"BSD")
+    for flags in ([_HAS_FRAGS] if attach == _ATTACH_XDP else []) + [0]:      # which kernels before 5.18 do not know
+        try:
+            return _bpf(_PROG_LOAD, struct.pack("IIQQIIQII16sII", kind, len(code) // 8, ctypes.addressof(buffer),
+                                                ctypes.addressof(licence), 0, 0, 0, 0, flags, b"iip", 0, attach))
+        except OSError as error:
+            if error.errno != errno.EINVAL or not flags:
+                raise
+    raise AssertionError
+
+
 class Program:
     """The XDP program on a device, for all sockets of this process there. It goes with the last of them, or the process."""
 
@@ -136,24 +149,13 @@ class Program:
         queues = ethtool.rx_queues(name)
         try:
             self.table = _bpf(_MAP_CREATE, struct.pack("5I", _XSKMAP, 4, 4, max(queues, 64), 0))
-            self.code = self._load(program(list(addresses), self.table, shared))
+            self.code = load(_PROG_XDP, program(list(addresses), self.table, shared), _ATTACH_XDP)
             self._attach(name, mode)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and not isinstance(error, DriverError):
                 raise DriverError(_explain(name, error)) from None
             raise
-
-    def _load(self, code: bytes) -> int:
-        buffer, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"BSD")
-        for flags in (_HAS_FRAGS, 0):             # kernels before 5.18 do not know of frames in several pieces
-            try:
-                return _bpf(_PROG_LOAD, struct.pack("IIQQIIQII16sII", _PROG_XDP, len(code) // 8, ctypes.addressof(buffer),
-                                                    ctypes.addressof(licence), 0, 0, 0, 0, flags, b"iip", 0, _ATTACH_XDP))
-            except OSError as error:
-                if error.errno != errno.EINVAL or not flags:
-                    raise
-        raise AssertionError
 
     def _attach(self, name: str, mode: str) -> None:
         kinds = {"auto": [_NATIVE, _GENERIC], "native": [_NATIVE], "generic": [_GENERIC]}[mode]

@@ -1,10 +1,13 @@
 """Several drivers of one device: every flow comes to one of them, and each can send."""
+import random
 import select
 import socket
+import threading
 import time
 
 import pytest
 
+import iip
 from iip.drivers import AfPacket, AfXdp, DriverProbe, MemoryDriver, Tap, Tun, open_queues
 from iip.errors import ConfigError, DriverError
 from iip.memory.pool import PacketPool
@@ -65,6 +68,41 @@ def test_packet_sockets(netns):
     assert open_queues(AfPacket, OURS, 1)[0].group == -1
 
 
+def toeplitz(data):
+    """By the definition, with the symmetric key."""
+    key, found = int.from_bytes(b"\x6d\x5a" * 30, "big"), 0
+    for i, bit in enumerate(f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"):
+        if bit == "1":
+            found ^= key >> (480 - 32 - i) & 0xFFFFFFFF
+    return found
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_packet_sockets_share_by_the_symmetric_hash(netns, version, protocol):
+    """As network devices do it, so that either end can say where an answer will come to."""
+    plug(netns)
+    drivers = open_queues(AfPacket, OURS, 3)
+    probes = probes_of(drivers)
+    dice = random.Random(version * protocol)
+    want = [[], [], []]
+    with Raw() as raw:
+        for i in range(90):
+            addresses, ports_ = dice.randbytes(8 if version == 4 else 32), dice.randbytes(4)
+            options = bytes(4 * (i % 3)) if version == 4 else b""
+            if version == 4:
+                ip = b"\x08\0" + bytes([0x45 + i % 3]) + bytes(8) + bytes([protocol]) + bytes(2) + addresses + options
+            else:
+                ip = b"\x86\xdd\x60" + bytes(5) + bytes([protocol, 64]) + addresses
+            raw.send(drivers[0].mac + b"\x02\0\0\0\0\x09" + ip + ports_ + bytes([i] * 40))
+            want[(toeplitz(addresses + ports_) & 127) % 3].append(i)
+    time.sleep(0.02)
+    got = [[f[-1] for burst in iter(p.rx, []) for f in burst if f[6:12] == b"\x02\0\0\0\0\x09"] for p in probes]
+    assert got == want and all(got)
+    for driver in drivers:
+        driver.close()
+
+
 def test_xdp_sockets(netns):
     """A veth has the queue of the processor that sent: what matters is that none gets lost."""
     plug(netns, queues=2)
@@ -122,6 +160,58 @@ def test_each_learns_its_neighbours(netns, kind):
     for driver in drivers:
         driver.close()
     assert all(p.pool.full for p in probes)
+
+
+def serve(listener, n):
+    with listener:
+        listener.settimeout(5)
+        for _ in range(n):
+            with listener.accept()[0] as sock:
+                sock.settimeout(5)
+                sock.sendall(sock.recv(100))
+                sock.recv(100)
+
+
+class Client(iip.Handler):
+    def __init__(self):
+        self.answers = 0
+
+    def tcp_connected(self, conn):
+        conn.send(b"hello")
+
+    def tcp_payload(self, conn, data):
+        self.answers += len(data) == 5
+        conn.consume(len(data))
+        conn.close()
+
+
+@pytest.mark.parametrize("kind", [Tap, AfPacket])
+@pytest.mark.parametrize("kernel", ["10.7.0.1", "fd07::1"])
+def test_answers_come_to_the_engine_that_asked(netns, kind, kernel):
+    """Two engines of one address open 20 connections each to the kernel."""
+    drivers, engines = open_two(netns, kind), []
+    for i, driver in enumerate(drivers):
+        config = iip.Config(addresses=["10.7.0.2/24", "fd07::2/64"], link_local=False, address_check=False, time_wait=0,
+                            mac="02:00:00:00:00:02" if kind is Tap else None, queue=i, queues=2)
+        engines.append(iip.Engine(config, Client(), driver, seed=i))
+    listener = socket.create_server((kernel, 7), family=socket.AF_INET6 if ":" in kernel else socket.AF_INET, backlog=64)
+    kernel_side = threading.Thread(target=serve, args=(listener, 40))
+    kernel_side.start()
+    deadline = time.monotonic() + 5
+    for engine in engines:
+        for _ in range(20):
+            engine.tcp_connect(kernel, 7)
+    while any(e.handler.answers < 20 or e.n_connections for e in engines) and time.monotonic() < deadline:
+        for engine in engines:
+            engine.run(time.monotonic_ns())
+        select.select([d.fileno() for d in drivers], [], [], 0.005)
+    kernel_side.join(10)
+    assert [e.handler.answers for e in engines] == [20, 20]
+    for engine, driver in zip(engines, drivers, strict=True):
+        pool = engine.pool
+        engine.close()
+        driver.close()
+        assert pool.full
 
 
 def test_mistakes_are_explained(netns):
