@@ -122,6 +122,8 @@ class Config:
     gro: bool = False
     tso: int = _number(0, 65535, "bytes; 0: the device cuts no segments", 65535)
     ports: tuple[int, int] = (32768, 60999)  # local ports of active opens
+    queue: int = _number(0, 127, "of queues", 0)  # which of the device's queues the engine has: ports whose answers come there
+    queues: int = _number(1, 128, "queues", 1)
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -228,6 +230,8 @@ class Config:
         low, high = self.ports
         if not 1 <= low <= high <= 65535:
             raise ConfigError(f"ports={self.ports}: use (low, high) with 1 <= low <= high <= 65535")
+        if self.queue >= self.queues:
+            raise ConfigError(f"queue={self.queue}: must be less than queues={self.queues}; they count from 0")
 
 
 def _check_number(f: Field[Any], value: object) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.netns import netns  # noqa: F401
+
 pytestmark = pytest.mark.packaging      # needs bench/, which a tree of tests alone does not have
 ROOT = Path(__file__).parent.parent
 
@@ -75,3 +77,11 @@ def test_the_tunnel_case_at_tiny_work(tmp_path):
     assert all(0 < row["low"] <= row["rate"] <= row["high"] and row["runs"] == 2 for row in found["rows"])
     assert (tmp_path / "tunnel.md").read_text().startswith("| stack |")
     assert (tmp_path / "tunnel.png").stat().st_size > 1000
+
+
+def test_drivers_beside_c(netns, tmp_path):  # noqa: F811
+    done = run("bench.drivers", "--only", "af_packet", "--size", 60, "--seconds", 0.2, "--repeat", 1,
+               "--output", tmp_path / "drivers.json")
+    assert done.returncode == 0, done.stderr
+    row, = json.loads((tmp_path / "drivers.json").read_text())["rows"]
+    assert row["iip"]["rate"]["median"] > 0 and row["C"]["rate"]["median"] > 0

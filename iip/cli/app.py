@@ -7,6 +7,7 @@ from iip.cli.bulk import bulk
 from iip.cli.figures import figures
 from iip.cli.get import get
 from iip.cli.http import http_
+from iip.cli.load import load
 from iip.cli.nc import nc
 from iip.cli.ping import ping
 from iip.cli.pingpong import pingpong
@@ -23,6 +24,6 @@ def cli() -> None:
     """A TCP/IP stack in a process: measure it, simulate it, serve with it, fetch with it."""
 
 
-for command in (pingpong, bulk, figures, sim, script, serve, get, ping, nc, proxy, wire):
+for command in (pingpong, bulk, figures, load, sim, script, serve, get, ping, nc, proxy, wire):
     cli.add_command(command)
 cli.add_command(http_, "http")

@@ -110,15 +110,17 @@ def stack_on_device(make: Callable[..., Any], *, tap: str | None, tun: str | Non
         raise
 
 
-def open_engine(handler: iip.Handler, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+def open_engine(handler: Any, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
                 addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
-    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, make: Callable[..., Any] = iip.Engine,
+                **settings: Any) -> Any:
+    """An engine on a device as the options say, or what `make` makes of settings, handler and driver. `wrap` puts a middleware
+    around the driver."""
     kind, name = _chosen(tap, tun, kind, name)
     driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
         config = iip.Config(**{**device_settings(kind, driver, addresses, host_addresses, gateway), **settings})
-        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
+        return make(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
         driver.close()
         raise

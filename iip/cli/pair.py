@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ import iip
 from iip.cli.common import Command, nonzero, progress
 from iip.drivers import Capability, MemoryLink
 from iip.memory.pool import PacketPool
-from iip.runtime.threads import Member, Threads
+from iip.runtime.threads import Threads
 
 PORT = 7                          # the first of the server's
 PER_PORT = 20_000                 # connections to each of its ports: fewer than the client has ports of its own
@@ -38,6 +40,7 @@ def link_options(command: Command) -> Command:
         click.option("--gso", is_flag=True, help="Without TSO: the sending engine cuts large segments at the last moment."),
         click.option("--gro", is_flag=True, help="The receiving engine joins segments first."),
         click.option("--copy", is_flag=True, help="A packet pool for each engine: packets are copied across."),
+        click.option("--tap", is_flag=True, help="Two TAP devices and a bridge of the kernel instead of memory; Ethernet, root."),
     ]):
         command = option(command)
     return command
@@ -48,20 +51,30 @@ def handler_option(*choices: str) -> Callable[[Command], Command]:
                         help="Language of the callbacks.")
 
 
+def _link(mtu: int, ethernet: bool, tap: bool, sg: bool, tso: bool, lro: bool, tx_checksum: bool, rx_checksum: bool) -> Any:
+    if not tap:
+        return MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, scatter_gather=sg, tso=tso, lro=lro, tx_checksum=tx_checksum,
+                          rx_checksum=rx_checksum)
+    from iip.cli.tap_link import TapLink
+
+    offered = {Capability.SG: sg, Capability.TSO4 | Capability.TSO6: tso, Capability.LRO: lro,
+               Capability.TX_L4_CSUM: tx_checksum, Capability.RX_L4_CSUM: rx_checksum}
+    return TapLink(mtu, reduce(or_, (cap for cap, wanted in offered.items() if wanted), Capability(0)))
+
+
 class Pair:
-    """A client and a server engine on a memory link; with `threads` the server's application runs as their model says."""
+    """A client and a server engine on a link of memory or `tap`; with `threads` the server's application runs by their model."""
 
     def __init__(self, client: Any, server: Any, *, ipv6: bool, ethernet: bool, mtu: int, copy: bool, connections: int,
                  no_offload: bool = False, no_tx_checksum: bool = False, no_rx_checksum: bool = False, no_sg: bool = False,
-                 no_tso: bool = False, no_lro: bool = False, cell: int | None = None, threads: Threads | None = None,
-                 **settings: Any) -> None:
+                 no_tso: bool = False, no_lro: bool = False, tap: bool = False, cell: int | None = None,
+                 threads: Threads | None = None, **settings: Any) -> None:
         if ipv6 and mtu < 1280:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
-        link = MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, scatter_gather=not (no_offload or no_sg),
-                          tso=not (no_offload or no_tso), lro=not (no_offload or no_lro),
-                          tx_checksum=not (no_offload or no_tx_checksum), rx_checksum=not (no_offload or no_rx_checksum))
+        link = _link(mtu, ethernet, tap, not (no_offload or no_sg), not (no_offload or no_tso), not (no_offload or no_lro),
+                     not (no_offload or no_tx_checksum), not (no_offload or no_rx_checksum))
         size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64) if cell is None else cell
         packets = settings.pop("packets", 4096)
         pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]
@@ -72,7 +85,7 @@ class Pair:
         self.offloads = sorted(c.name.lower() for c in Capability if c in Capability(link.a.caps) and c.name)
         ours, theirs = (iip.Config(addresses=(net.format(i),), **common) for i in (1, 2))
         self.client = iip.Engine(ours, client, link.a, pool=pools[0], seed=1)
-        self.member: Member | None = None
+        self.member: Any = None   # of the threads, if there are any
         if threads is None:
             self.server = iip.Engine(theirs, server, link.b, pool=pools[-1], seed=2)
         else:
@@ -83,10 +96,11 @@ class Pair:
     def connect(self, n: int, step: Callable[[], object]) -> None:
         """Open `n` connections, spread over several ports of the server; `step` runs both engines."""
         opened = []
-        for i in range(0, n, AT_ONCE):
+        # the first alone: on Ethernet few packets wait until the neighbour is known
+        for i in (0, *range(1, n, AT_ONCE)):
             port = PORT + i // PER_PORT
             self.server.tcp_listen(port)
-            opened.append(self.client.connect_many(self.target, port, min(AT_ONCE, n - i)))
+            opened.append(self.client.connect_many(self.target, port, min(AT_ONCE, n - i) if i else 1))
             step()
         self.conns = np.concatenate(opened)
 

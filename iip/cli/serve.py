@@ -15,6 +15,7 @@ from iip.apps.chargen import Chargen
 from iip.apps.discard import Discard
 from iip.apps.dispatch import Dispatch
 from iip.apps.echo import Echo
+from iip.apps.memcached import Memcached
 from iip.cli.common import (
     Command,
     Signals,
@@ -28,8 +29,10 @@ from iip.cli.common import (
 )
 from iip.drivers import Driver
 from iip.runtime.loop import run
+from iip.runtime.threads import MODELS, Threads
 
 PORT = click.IntRange(1, 65535)
+NOTICE = 0.1                      # seconds within which signals are noticed
 
 
 def _apps(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None) -> Dispatch:
@@ -93,25 +96,42 @@ def impair_options(command: Command) -> Command:
 @click.option("--root", type=click.Path(), default=".", show_default=True, help="Directory of the HTTP server.")
 @click.option("--discard", type=PORT, metavar="PORT", help="Discard (RFC 863), TCP and UDP.")
 @click.option("--chargen", type=PORT, metavar="PORT", help="Character generator (RFC 864), TCP.")
+@click.option("--memcached", type=PORT, metavar="PORT", help="Cache server with memcached's protocols, TCP; alone.")
+@click.option("--memory", type=click.IntRange(4, 1 << 24), default=64, show_default=True, metavar="MB", help="Of the cache.")
+@click.option("--model", type=click.Choice(MODELS), default="unified", show_default=True,
+              help="Network and application in one thread, in two on one core, or in two on two cores.")
+@click.option("--idle", type=click.Choice(["spin", "spin-then-sleep", "sleep"]), default="spin-then-sleep", show_default=True,
+              help="What the threads of merge and split do that have nothing to do.")
 @click.option("--duration", type=click.FloatRange(0), help="Seconds; without it until SIGINT or SIGTERM.")
 @impair_options
 @json_option
 @errors
 def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
-          duration: float | None, loss: float, delay: float, duplicate: float, reorder: float, corrupt: float,
-          seed: int, as_json: bool, **device: Any) -> None:
+          memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float, delay: float,
+          duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool, **device: Any) -> None:
     """Serve on a network device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
     """
-    if not any((echo, http, discard, chargen)):
-        raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT or --chargen PORT")
-    apps = _apps(echo, http, root, discard, chargen)
-    engine = open_engine(apps, wrap=_impairment(loss, delay, duplicate, reorder, corrupt, seed), **device)
+    others = any((echo, http, discard, chargen))
+    if not others and not memcached:
+        raise click.UsageError("nothing to serve; add --echo PORT, --http PORT, --discard PORT, --chargen PORT or "
+                               "--memcached PORT")
+    if others and memcached:
+        raise click.UsageError("--memcached is served alone: its handler is C, the others are Python")
+    apps: Any = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen)
+    threads = Threads(model, idle=idle) if model != "unified" else None
+    wrap = _impairment(loss, delay, duplicate, reorder, corrupt, seed)
+    made = open_engine(apps, wrap=wrap, make=Engine if threads is None else threads.add, **device)
+    engine = made if threads is None else made.engine
     requests = Signals()
     start = time.monotonic()
     try:
-        apps.open(engine)
+        application = engine if threads is None else made.application
+        if memcached:
+            application.tcp_listen(memcached)
+        else:
+            apps.open(application)
         if not as_json:
             click.echo(f"serving on {', '.join(device['addresses'])}; stop with Ctrl-C, statistics with "
                        f"kill -USR1 {os.getpid()}", err=True)
@@ -122,12 +142,20 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
                 _print_statistics(engine, as_json)
             return requests.stop
         with requests:
-            run(engine, duration=duration, stop=stop)
-        connections = len(engine.connections())
-        engine.abort_all()        # so that the peers need not wait for us
-        engine.run(time.monotonic_ns())
+            if threads is None:
+                run(engine, duration=duration, stop=stop)
+            else:
+                _run_threads(threads, duration, stop)
+        connections = engine.n_connections
+        if threads is None:
+            engine.abort_all()    # so that the peers need not wait for us
+            engine.run(time.monotonic_ns())
+        else:
+            threads.stop()
         result: dict[str, Any] = {"seconds": time.monotonic() - start, "connections_open": connections}
         result["counters"] = nonzero(engine.stats())
+        if memcached:
+            result["cache"] = apps.stats()
     finally:
         pool = engine.pool
         engine.close()
@@ -142,8 +170,16 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
         raise SystemExit(1)
 
 
+def _run_threads(threads: Threads, duration: float | None, stop: Callable[[], bool]) -> None:
+    """Until a signal, the end of the time, or of a thread."""
+    end = None if duration is None else time.monotonic() + duration
+    threads.start()
+    while not stop() and not threads.wait(NOTICE) and (end is None or time.monotonic() < end):
+        pass
+
+
 def _print_statistics(engine: Engine, as_json: bool) -> None:
-    connections = len(engine.connections())
+    connections = engine.n_connections
     if as_json:
         print(json.dumps({"connections_open": connections, "counters": nonzero(engine.stats())}), file=sys.stderr,
               flush=True)

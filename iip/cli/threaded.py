@@ -43,7 +43,8 @@ def threaded(module: Any, size: int, connections: int, rate: float | None, secon
         for client, pair in zip(clients, pairs, strict=True):
             pair.member.network_loop.call(client.finish, *([pair.client] if rate else []))
         try:
-            _wait(threads, lambda: all(c.closed == s for c, s in zip(clients, shares, strict=True)), "the connections did not close")
+            _wait(threads, lambda: all(c.closed == s for c, s in zip(clients, shares, strict=True)),
+                  "the connections did not close")
         finally:
             threads.stop()
     latency = Histogram()
@@ -51,10 +52,10 @@ def threaded(module: Any, size: int, connections: int, rate: float | None, secon
         latency.merge(part)
     transactions = sum(n for n, _part in parts)
     counters = [pair.counters() for pair in pairs]
-    result = {
+    result: dict[str, Any] = {
         "transactions": transactions, "seconds": took, "transactions_per_s": transactions / took,
         "cpu_ns_per_transaction": cpu * 1e9 / transactions if transactions else None,
-        "latency_us": {f"p{p:g}": latency.percentile(p) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
+        "latency_us": {f"p{p:g}": (latency.percentile(p) or 0) / 1e3 if transactions else None for p in (50, 90, 99, 99.9)},
         "size": size, "connections": connections, "rate": rate, "threads": n, "model": model,
         "per_thread": [n for n, _part in parts], "offloads": pairs[0].offloads,
         "loops": [pair.member.stats() for pair in pairs], "counters": counters}
@@ -76,7 +77,6 @@ def _measure(threads: Threads, clients: list[Any], pairs: list[Pair],
     def take_all() -> None:
         taken.clear()
         for client, pair in zip(clients, pairs, strict=True):
-            assert pair.member is not None and pair.member.network_loop is not None
             pair.member.network_loop.call(take, client)
         _wait(threads, lambda: len(taken) == len(clients), "the threads do not answer")
 

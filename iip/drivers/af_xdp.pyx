@@ -92,8 +92,8 @@ cdef class AfXdp(Driver):
     ``"generic"`` (by the kernel) or ``"auto"``. zero_copy: True insists on it, False avoids it, None: if the device can.
     ring: entries of each ring. busy_poll: µs for which a system call may poll the device, 0: interrupts. trust_checksums: believe
     the checksums of received packets, as is right where a virtual device leaves them unfinished. beside: another driver of this
-    process on the device, whose program and addresses this one shares. queues: of how many drivers of the device this is the first; each then
-    learns its neighbours. mtu: set on the device; None: what it has.
+    process on the device, whose program and addresses this one shares. queues: of how many drivers of the device this is the
+    first; each then learns its neighbours. mtu: set on the device; None: what it has.
 
     The packet pool must have packet_size=2048 or 4096. Raises `DriverError`, which says what to do.
     """

@@ -30,22 +30,36 @@ def namespace(name: str | None) -> Iterator[None]:
     except PermissionError:
         raise DriverError(f"no permission to open {path}; run as root") from None
     try:
-        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there, name)
-            try:
-                yield
-            finally:
-                _enter(back, "of this program")
-        finally:
-            os.close(back)
+        with _return():
+            _call("setns", there, doing=f"enter the network namespace {name}")
+            yield
     finally:
         os.close(there)
 
 
-def _enter(fd: int, name: str) -> None:
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """Put this thread into a network namespace of its own for a while. It lives as long as devices that were made there are
+    open. Raises `DriverError`."""
+    with _return():
+        _call("unshare", doing="make a network namespace")
+        yield
+
+
+@contextlib.contextmanager
+def _return() -> Iterator[None]:
+    """Afterwards this thread is in the namespace that it is in now."""
+    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        _call("setns", back, doing="return to the network namespace of this program")
+        os.close(back)
+
+
+def _call(function: str, *fd: int, doing: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET):
+    if getattr(libc, function)(*fd, _CLONE_NEWNET):
         code = ctypes.get_errno()
         remedy = "; run as root" if code == errno.EPERM else ""
-        raise DriverError(f"cannot enter the network namespace {name}: {os.strerror(code)}{remedy}")
+        raise DriverError(f"cannot {doing}: {os.strerror(code)}{remedy}")

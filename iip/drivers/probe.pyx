@@ -1,11 +1,35 @@
 """A probe for driver authors and tests: a driver's C side, called from Python."""
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from iip.drivers.base cimport NEVER, Driver
 from iip.drivers.base cimport copy_in
-from iip.memory.pool cimport NIL, Packet, PacketPool, pkt, pkt_free
+from iip.memory.pool cimport NIL, Packet, PacketPool, pkt, pkt_data, pkt_free
+from iip.wire.ethernet cimport ETH_HLEN, eth_type
 from iip.wire.tcp cimport TCP_CSUM_OFF
+
+cdef extern from *:
+    """
+    #include <poll.h>
+    #include <stdint.h>
+    #include <time.h>
+    static inline int64_t probe_clock(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static inline void probe_wait(int fd) {
+        struct pollfd one = {fd, POLLIN, 0};
+        poll(&one, 1, 10);
+    }
+    """
+    int64_t probe_clock() noexcept nogil
+    void probe_wait(int fd) noexcept nogil
+
+cdef enum:
+    BURST = 64
+    EXPERIMENT = 0x88B5           # EtherType (IEEE 802, local experiments)
 
 
 cdef class DriverProbe:
@@ -93,6 +117,43 @@ cdef class DriverProbe:
         """The time (ns) at which the driver has something to do, or None."""
         cdef int64_t at = self.driver.poll_at(now)
         return None if at == NEVER else at
+
+    def reflect(self, seconds):
+        """Send Ethernet frames of EtherType 0x88B5 back to their sender for so long, asleep while there are none; how many. For
+        measuring: it does nothing else, and that without the GIL."""
+        cdef int64_t end = probe_clock() + <int64_t>(seconds * 1e9), now = 0
+        cdef int fd = self.driver.fileno(), got
+        cdef uint64_t done = 0
+        with nogil:
+            while now < end and self.driver.error is None:
+                now = probe_clock()
+                got = self._reflect_burst(now)
+                done += got
+                if got == 0:
+                    probe_wait(fd)
+        self._check()
+        return done
+
+    cdef int _reflect_burst(self, int64_t now) noexcept nogil:
+        cdef uint32_t packets[BURST]
+        cdef uint8_t station[6]
+        cdef uint8_t* p
+        cdef int got = self.driver.rx_burst(now, packets, BURST), kept = 0, sent = 0, i
+        for i in range(got):
+            p = pkt_data(pkt(&self.pool.c, packets[i]))
+            if pkt(&self.pool.c, packets[i]).len < ETH_HLEN or eth_type(p) != EXPERIMENT:
+                pkt_free(&self.pool.c, packets[i])
+                continue
+            memcpy(station, p, 6)
+            memcpy(p, p + 6, 6)
+            memcpy(p + 6, station, 6)
+            packets[kept] = packets[i]
+            kept += 1
+        while sent < kept and self.driver.error is None:
+            sent += self.driver.tx_burst(now, packets + sent, kept - sent)
+        for i in range(sent, kept):
+            pkt_free(&self.pool.c, packets[i])
+        return kept
 
     def _check(self):
         if self.driver.error is not None:

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 
 from iip.drivers.base import Driver
+from iip.drivers.capability import Capability
 
 _Address = str | IPv4Interface | IPv6Interface
 
@@ -40,7 +41,7 @@ class Tap(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
-        offload: bool = True,
+        offload: bool | Capability = True,
     ) -> None: ...
 
 class Tun(TunTap):
@@ -53,5 +54,5 @@ class Tun(TunTap):
         queues: int = 1,
         persist: bool | None = None,
         create: bool = True,
-        offload: bool = True,
+        offload: bool | Capability = True,
     ) -> None: ...

@@ -19,6 +19,7 @@ import ipaddress
 import os
 
 from iip.drivers import device
+from iip.drivers.capability import Capability
 from iip.errors import ConfigError, DriverError
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -46,6 +47,8 @@ cdef enum:
     ETHERNET = 18                 # header and one VLAN tag, bytes
     LARGEST = 65535 + ETHERNET    # frame of many segments, bytes
     MAX_CELLS = 64                # cells that one frame is read into
+    CHECKSUMS = CAP_RX_L4_CSUM | CAP_TX_L4_CSUM
+    SEGMENTS = CAP_TSO4 | CAP_TSO6 | CAP_LRO
 
 
 cdef class TunTap(Driver):
@@ -83,13 +86,15 @@ cdef class TunTap(Driver):
         if isinstance(queues, bool) or not isinstance(queues, int) or not 1 <= queues <= 256:
             raise ConfigError(f"queues={queues!r}: must be from 1 to 256")
         medium = "ethernet" if kind == "tap" else "ip"
-        super().__init__(medium=medium, mtu=1500 if mtu is None else mtu, caps=CAP_SG)
+        wanted = _wanted(offload)
+        super().__init__(medium=medium, mtu=1500 if mtu is None else mtu, caps=wanted & CAP_SG)
         self.link = ETH_HLEN if kind == "tap" else 0
-        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create, vnet=bool(offload))
+        self.fd, self.name = device.open_device(kind, name, queues=queues, persist=persist, create=create,
+                                                vnet=bool(wanted & CHECKSUMS))
         try:
-            self.vnet = bool(offload)
-            if offload and device.set_offload(self.fd, True, True):
-                self.caps |= CAP_RX_L4_CSUM | CAP_TX_L4_CSUM | CAP_TSO4 | CAP_TSO6 | CAP_LRO
+            self.vnet = bool(wanted & CHECKSUMS)
+            if self.vnet and device.set_offload(self.fd, bool(wanted & CAP_RX_L4_CSUM), bool(wanted & CAP_LRO)):
+                self.caps = wanted
             if mtu is not None and mtu != device.get_mtu(self.name):
                 device.set_mtu(self.name, mtu)
             self.mtu = device.get_mtu(self.name)
@@ -128,11 +133,11 @@ cdef class TunTap(Driver):
     @property
     def offload(self):
         """Whether checksums and segmentation are left to the other side."""
-        return bool(self.caps & CAP_TX_L4_CSUM)
+        return bool(self.caps & CHECKSUMS)
 
     def plain(self):
         """See `Driver.plain`: switch the offload off."""
-        if self.fd >= 0 and self.caps & CAP_TX_L4_CSUM:
+        if self.fd >= 0 and self.caps & CHECKSUMS:
             device.set_offload(self.fd, False, False)
         self.caps = CAP_SG
 
@@ -333,6 +338,18 @@ cdef class TunTap(Driver):
                                          "it was removed while in use")
 
 
+def _wanted(offload):
+    """The capabilities that are asked for, without those that need one which is not."""
+    if isinstance(offload, bool):
+        return CAP_SG | CHECKSUMS | SEGMENTS if offload else CAP_SG
+    if not isinstance(offload, Capability):
+        raise ConfigError(f"offload={offload!r}: must be True, False or members of iip.drivers.Capability")
+    caps = offload.value & (CAP_SG | CHECKSUMS | SEGMENTS)
+    if not caps & CAP_TX_L4_CSUM:
+        caps &= ~(CAP_TSO4 | CAP_TSO6)
+    return caps if caps & CAP_RX_L4_CSUM else caps & ~CAP_LRO
+
+
 def _discovery(name, fd):
     """None where there is no permission for packet sockets: then only one of the queues finds neighbours."""
     try:
@@ -349,7 +366,7 @@ cdef class Tap(TunTap):
     needs the extra ``iip[netlink]``). queues: more than one opens the device in multi-queue mode, one driver per
     queue and engine. persist: True keeps the device after close, False removes it, None leaves that as it is.
     create: False insists that the device exists. offload: leave checksums and segmentation to the other side, both ways, if the
-    kernel knows how; False: every packet is complete.
+    kernel knows how; False: every packet is complete; `Capability`: only these, to see what each is worth.
 
     Raises `DriverError`, which says what to do.
     """

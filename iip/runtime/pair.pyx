@@ -57,9 +57,12 @@ cdef int pair_run(Engine a, Engine b, int64_t until, int64_t* now_out, const bin
     """Run both in turn until the clock says `until` or `stop[0]` is set. The clock is read once per round, into
     `now_out[0]`. Both pointers may be NULL. What a signal handler, a handler or a driver raises comes out."""
     cdef int64_t now, due, look = 0, idle, before = max(a.net.now, b.net.now)
+    cdef bint awake
+    with gil:
+        awake = a.driver.fileno() is not None or b.driver.fileno() is not None     # one may have packets without a word
     while True:
         now = iip_clock_ns()
-        if unlikely(now - before > STALL) and before:
+        if unlikely(now - before > STALL) and before and not awake:
             pair_settle(a, b)
         before = now
         if now_out != NULL:
@@ -76,7 +79,7 @@ cdef int pair_run(Engine a, Engine b, int64_t until, int64_t* now_out, const bin
             # `a` may have been given packets by `b` after it said what it waits for
             due = min(due, a.driver.poll_at(now))
             idle = min(due, until) - now
-            if idle > SPIN:
+            if idle > SPIN and not awake:
                 iip_sleep_ns(min(idle, <int64_t>SLEEP))
                 before = iip_clock_ns()
     with gil:
@@ -98,7 +101,7 @@ cdef int _look(Engine a, Engine b) except -1:
 
 
 def run_pair(Engine a not None, Engine b not None, *, until=None, duration=None, stop=None):
-    """Run two engines that a memory link joins, in turn, in this thread; why it ended: ``"until"`` or ``"stop"``.
+    """Run two engines that a link joins, of memory or of devices, in turn, in this thread; why it ended: ``"until"`` or ``"stop"``.
 
     until: a time of `time.monotonic_ns`, ns; duration: seconds from now; stop: a `threading.Event` or a callable,
     asked every few milliseconds. Exceptions come out as from `iip.runtime.loop.run`.

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from iip.engine cimport Datagram, Engine, NativeHandler, SynInfo
-from iip.memory.pool cimport NIL, pkt, pkt_alloc, pkt_data, pkt_free, pkt_hold, pkt_unhold, pool_low
-from iip.memory.ring cimport (load_acquire, load_relaxed, ring_len, ring_peek, ring_pop_u32, ring_push_u32, ring_release,
+from iip.memory.pool cimport pkt, pkt_alloc, pkt_data, pkt_free, pkt_hold, pkt_unhold, pool_low
+from iip.memory.ring cimport (load_acquire, ring_len, ring_peek, ring_pop_u32, ring_push_u32, ring_release,
                               store_release)
 from iip.memory.slab cimport slab_live, slab_lookup
 from iip.net.route cimport net_route

@@ -50,5 +50,5 @@ cdef class Remote(Engine):
     cdef void give_back(self, int kind, uint64_t conn, uint32_t packet) noexcept nogil
     cdef uint32_t cell(self) noexcept nogil
     cdef void feed(self) noexcept nogil
-    cdef bint call_packet(self, int kind, uint64_t conn, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
-                          const uint8_t* data, uint32_t n, uint8_t ttl, uint8_t tos) noexcept nogil
+    cdef bint call_packet(self, int kind, uint64_t conn, const Addr* remote, uint16_t port, const Addr* source,
+                          uint16_t source_port, const uint8_t* data, uint32_t n, uint8_t ttl, uint8_t tos) noexcept nogil

@@ -297,8 +297,8 @@ cdef class Remote(Engine):
         """The other thread does that."""
         return now
 
-    cdef bint call_packet(self, int kind, uint64_t conn, const Addr* remote, uint16_t port, const Addr* source, uint16_t source_port,
-                          const uint8_t* data, uint32_t n, uint8_t ttl, uint8_t tos) noexcept nogil:
+    cdef bint call_packet(self, int kind, uint64_t conn, const Addr* remote, uint16_t port, const Addr* source,
+                          uint16_t source_port, const uint8_t* data, uint32_t n, uint8_t ttl, uint8_t tos) noexcept nogil:
         """A request with addresses, and data behind them. False: there is no packet for it."""
         cdef uint32_t packet = self.cell()
         cdef Call* call

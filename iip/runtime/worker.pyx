@@ -3,8 +3,7 @@ without the GIL, which handlers written in Python take for themselves."""
 from collections import deque
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from iip.drivers.base cimport NEVER
+from libc.stdint cimport INT64_MAX, int64_t
 from iip.engine cimport Engine
 from iip.memory.pool cimport NIL
 from iip.memory.ring cimport load_acquire, load_relaxed, ring_len, store_release
@@ -13,7 +12,7 @@ from iip.runtime.pair cimport clock_ns, pair_settle
 from iip.runtime.relay cimport Relay
 from iip.runtime.remote cimport Remote
 from iip.runtime.ticker cimport Ticker
-from iip.wire.bytes cimport likely, unlikely
+from iip.wire.bytes cimport unlikely
 
 from iip.errors import ConfigError
 
@@ -42,7 +41,6 @@ cdef enum:
     STALLED = 1_000_000           # and while it waits for the other one to read
     SHORT = 20_000                # sleeps shorter than this are not worth it
     STALL = 500_000               # ns between two rounds of a pair that a timer could take for a loss
-    SIGNALS = 256                 # rounds between two looks at signals, in the main thread
 
 
 def name_thread(name):
@@ -169,8 +167,8 @@ cdef class NetworkLoop(Loop):
     cdef bint many(self, int64_t end) noexcept nogil:
         """Rounds until something needs Python. False: it is over."""
         cdef int64_t due, ns
-        cdef int i
-        for i in range(1 << 16):
+        cdef int _i
+        for _i in range(1 << 16):
             due = self.turn()
             self.rounds += 1
             if unlikely(load_relaxed(&self.stopping) != 0) or self.now >= end:
@@ -256,8 +254,8 @@ cdef class ApplicationLoop(Loop):
 
     cdef bint many(self) noexcept nogil:
         cdef int64_t now
-        cdef int i
-        for i in range(1 << 16):
+        cdef int _i
+        for _i in range(1 << 16):
             self.rounds += 1
             if self.remote.turn():
                 self.busy_at = 0

@@ -312,7 +312,12 @@ cdef void _update_cycle(Tcp* s, Tcb* t, Bbr* b, AckInfo* ack, uint64_t rate) noe
 # -- the round-trip time (§5.3.4) ------------------------------------------------------------------------------
 
 cdef void _update_min_rtt(Tcp* s, Bbr* b, AckInfo* ack) noexcept nogil:
-    b.probe_rtt_expired = s.now > b.probe_rtt_min_stamp + PROBE_RTT_INTERVAL
+    """A round trip nearly as short as the shortest says that this is still true: no need to look before another five seconds
+    are over, but then (docs/congestion.md)."""
+    cdef int64_t known = min(max(b.probe_rtt_min_stamp, b.near_min_stamp), b.probe_rtt_min_stamp + PROBE_RTT_INTERVAL)
+    b.probe_rtt_expired = s.now > known + PROBE_RTT_INTERVAL
+    if 0 <= ack.rtt <= b.probe_rtt_min_delay + (b.probe_rtt_min_delay >> NEAR_SHIFT):
+        b.near_min_stamp = s.now
     if ack.rtt >= 0 and (ack.rtt < b.probe_rtt_min_delay or b.probe_rtt_expired or b.probe_rtt_min_delay == 0):
         b.probe_rtt_min_delay = max(ack.rtt, <int64_t>1)
         b.probe_rtt_min_stamp = s.now

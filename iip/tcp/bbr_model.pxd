@@ -34,6 +34,7 @@ cdef enum:
     LOSS_NOISE_SHIFT = 5          # or this part of a short flight
     LOSS_OF_PATH_MAX = 50         # thousandths that are lost although there is no queue
     NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt,
+    NEAR_SHIFT = 5                # a round trip within a thirty-second of the shortest: there is next to no queue
     SHORT_QUEUE_SHIFT = 1         # or a half, as UP makes it
     BETA = 70
     HEADROOM = 15
@@ -96,6 +97,7 @@ cdef struct Bbr:
     int64_t probe_rtt_min_delay
     int64_t probe_rtt_min_stamp
     int64_t probe_rtt_done_stamp
+    int64_t near_min_stamp        # when a round trip was nearly as short last
 
 
 cdef inline Bbr* bbr_state(Tcp* s, Tcb* t) noexcept nogil:

@@ -65,6 +65,7 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     c.tso = config.tso
     c.max_pinned = config.max_pinned
     c.port_low, c.port_high = config.ports
+    c.queue, c.queues = config.queue, config.queues
     c.window_scale = config.window_scale
     c.sack = config.sack
     c.dsack = config.dsack

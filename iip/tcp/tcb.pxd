@@ -468,6 +468,8 @@ cdef struct TcpConf:
     uint32_t copy_threshold
     uint32_t tso
     uint64_t max_pinned
+    uint16_t queue                # ours, of
+    uint16_t queues               # those that a hash spreads packets over
     uint16_t port_low
     uint16_t port_high
     bint window_scale

@@ -64,7 +64,7 @@ def test_offered_load():
     assert 0.8 * 5000 < found["transactions_per_s"] < 1.2 * 5000
     assert found["packets_in_use"] == 0 and found["counters"]["client"]["tcp_closed"] == 4
     too_much = result("pingpong", "--seconds", 0.2, "--connections", 1, "--rate", 1e9)
-    assert too_much["latency_us"]["p99"] > 1000 * found["latency_us"]["p50"] and too_much["packets_in_use"] == 0
+    assert too_much["latency_us"]["p99"] > 50_000 and too_much["packets_in_use"] == 0      # late by a part of the 0.2 s
 
 
 def test_small_writes():
@@ -123,7 +123,8 @@ def test_interrupt_ends_it():
         assert b"Traceback" not in process.stderr.read()
 
 
-THREADED = [("--threads", 2), ("--threads", 2, "--model", "merge"), ("--model", "split"), ("--model", "split", "--handler", "python"),
+THREADED = [("--threads", 2), ("--threads", 2, "--model", "merge"), ("--model", "split"),
+            ("--model", "split", "--handler", "python"),
             ("--model", "split", "--rate", 5000), ("--threads", 2, "--copy", "--ipv6", "--size", 3000)]
 
 

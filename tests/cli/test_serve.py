@@ -17,6 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from iip.drivers.ethtool import set_tx_checksum
+from tests.drivers import veth
+
 pytestmark = pytest.mark.interop
 
 OURS, OURS6, HOST, HOST6 = "10.9.0.2", "fd09::2", "10.9.0.1", "fd09::1"
@@ -282,6 +285,15 @@ def test_ping_the_kernel(netns, device, host):
     assert 0 < found["rtt_ms"]["min"] <= found["rtt_ms"]["avg"] <= found["rtt_ms"]["max"]
 
 
+@pytest.mark.parametrize("driver", ["af_packet", "af_xdp"])
+def test_ping_through_a_device_of_the_kernel(netns, driver):
+    veth.plug(netns, f"{HOST}/24")
+    set_tx_checksum(veth.KERNEL, False)
+    done = netns.run(*IIP, "ping", HOST, "--driver", driver, "--device", veth.OURS, "--address", f"{OURS}/24", "-c", 3, "-i", 0.05,
+                     "--json")
+    assert json.loads(done.stdout)["received"] == 3
+
+
 def test_ping_without_an_answer(netns):
     done = netns.run(*IIP, "ping", "10.9.0.77", "--tap", "iipp0", *DEVICE, "-c", 1, "-W", 0.3, "--json", check=False)
     assert done.returncode == 1 and json.loads(done.stdout)["received"] == 0
@@ -295,6 +307,8 @@ def test_ping_without_an_answer(netns):
     (["serve", "--tun", "iipe0", "--address", "10.0.0.300", "--echo", "7"], 2, "addresses"),
     (["serve", "--tun", "iipe0", "--address", "10.0.0.2/24", "--address", "10.0.0.2/24", "--echo", "7"], 2, "twice"),
     (["serve", "--tun", "lo", *DEVICE, "--echo", "7"], 1, "'lo' exists and is not of mode tun"),
+    (["serve", "--driver", "af_packet", *DEVICE, "--echo", "7"], 2, "--driver KIND --device NAME"),
+    (["serve", "--driver", "af_xdp", "--device", "lo", *DEVICE, "--echo", "7"], 2, "--host-address is for TAP and TUN"),
     (["get", "https://10.9.0.1/", "--tun", "iipe0", *DEVICE], 2, "http://"),
     (["ping", "10.9.0.1", "--tun", "iipe0", "--address", "10.9.0.2/24", "--gateway", "x"], 2, "--gateway x"),
 ])

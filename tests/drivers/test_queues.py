@@ -95,10 +95,10 @@ def collect(probes, wanted, times=1):
     deadline = time.monotonic() + 3
     while any(len(g) < times for g in got) and time.monotonic() < deadline:
         for g, probe in zip(got, probes, strict=True):
-            g += filter(wanted, probe.rx())
+            g.extend(filter(wanted, probe.rx()))
         select.select([probe.driver.fileno() for probe in probes], [], [], 0.05)
     for g, probe in zip(got, probes, strict=True):
-        g += filter(wanted, probe.rx())
+        g.extend(filter(wanted, probe.rx()))
     return got
 
 

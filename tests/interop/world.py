@@ -80,7 +80,7 @@ VETH_WAYS = [Way(kind, version) for kind in VETH for version in (4, 6)]
 
 def plug(kind, number):
     """Make a veth pair if this kind of driver needs one, the kernel's end with its addresses; the name of our device."""
-    name, host, way = f"iip{kind}{number}", f"kernel{number}", Way(kind, 4)
+    name, host, way = f"iip{kind}{number}", f"host{kind}{number}", Way(kind, 4)
     if kind in VETH and name not in [n for _, n in socket.if_nameindex()]:
         commands = [f"link add {host} type veth peer name {name}", f"link set {name} addrgenmode none"]
         commands += [f"address add {a} dev {host} nodad" for a in way.addresses("kernel")]

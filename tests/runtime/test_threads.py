@@ -2,6 +2,7 @@
 import os
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,8 @@ def test_datagrams():
             world.server.udp_send(bytes(datagram.data)[::-1], datagram.source, datagram.source_port, datagram.destination_port)
 
     class Listen(iip.Handler):
-        got: list = []
+        def __init__(self):
+            self.got = []
 
         def udp_payload(self, datagram):
             self.got.append(bytes(datagram.data))
@@ -340,4 +342,4 @@ def test_what_threads_share_lies_on_cache_lines_of_its_own():
     lines, words = Link().layout()
     assert lines == {"start": 0, "tell": 64, "ask": 32, "tells_data": 0, "asks_data": 0, "stock_data": 0}
     places = sorted(words.values())
-    assert all(b - a >= 128 for a, b in zip(places, places[1:], strict=False)), words
+    assert all(b - a >= 128 for a, b in pairwise(places)), words

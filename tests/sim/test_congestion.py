@@ -282,14 +282,20 @@ def test_a_large_window_loses_no_sack_news(sim):
     assert flow.retransmits <= dropped(link) + 2
 
 
-def test_bbr_probes_the_round_trip(sim):
-    """§5.3.4: with a queue that never drains it finds out every five seconds what the path is like without."""
+@pytest.mark.parametrize("rival, begin", [(True, 6), (False, 10)])
+def test_bbr_probes_the_round_trip(sim, rival, begin):
+    """§5.3.4: with a queue that somebody else fills from the first second on it finds out every five seconds what the path is
+    like without; by itself it sees that now and then anyway, and waits for ten."""
     a, b, _ = path(sim, "bbr", queue=4 * BDP)
     flow = BulkFlow(sim, a, b)
+    if rival:
+        other = BulkFlow(sim, a, b, start=1)
+        sim.run(1.001)
+        other.connection.congestion = "newreno"
     sim.run(11)
     low = later(flow, 2)
     low = low[low["cwnd"] < 0.6 * BDP]["time"]
-    assert len(low)
+    assert begin < low[0] < begin + 0.5
     assert 0.15 < low[low < low[0] + 2].max() - low[0] < 0.6
 
 

@@ -1,0 +1,3 @@
+from iip.engine import NativeHandler
+
+class Ticker(NativeHandler): ...

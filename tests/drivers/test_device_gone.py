@@ -1,0 +1,34 @@
+"""A device that goes away while an engine sleeps on it: the loop ends with an error that says so."""
+import threading
+import time
+
+import pytest
+
+import iip
+from iip.drivers import AfPacket, AfXdp, Tap
+from iip.errors import DriverError
+from iip.runtime.loop import run
+from tests.drivers.veth import OURS, plug
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.mark.parametrize("kind", [Tap, AfPacket, AfXdp])
+def test_the_loop_ends(netns, kind):
+    if kind is not Tap:
+        plug(netns)
+    driver = kind(OURS)
+    config = iip.Config(addresses=["10.7.0.2/24", "fd07::2/64"], link_local=False)
+    engine = iip.Engine(config, iip.Handler(), driver)
+    timer = threading.Timer(0.3, netns.run, ("ip", "link", "delete", OURS))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(DriverError, match=f"{OURS} is gone"):
+        run(engine, duration=10)
+    assert time.monotonic() - begin < 5
+    timer.join()
+    engine.run(time.monotonic_ns())                # harmless
+    pool = engine.pool
+    engine.close()
+    driver.close()
+    assert pool.full
