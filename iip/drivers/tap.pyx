@@ -57,6 +57,7 @@ cdef class TunTap(Driver):
     cdef bint gone                # the device was removed
     cdef Discovery discovery      # of one of several queues
     cdef bint vnet                # frames have a VnetHeader in front
+    cdef bint early               # frames were exchanged before an engine came: without offload
     cdef int rx_cells             # cells that a frame may need
     cdef uint32_t link            # bytes of the link header
     cdef uint32_t posted[MAX_CELLS]     # cells that wait for the next frame, within a burst
@@ -121,6 +122,8 @@ cdef class TunTap(Driver):
                               f" behind {pool.headroom} bytes of headroom; use packet_size={(need + 63) // 64 * 64} "
                               "or a smaller MTU")
         Driver.attach(self, pool)
+        if self.early and self.fd >= 0 and self.caps & CAP_TX_L4_CSUM:
+            device.set_offload(self.fd, True, True)
         cells = 1 + -(-(LARGEST - (pool.packet_size - pool.headroom)) // pool.packet_size)
         if not self.caps & CAP_LRO or self.fd < 0:
             return
@@ -139,6 +142,29 @@ cdef class TunTap(Driver):
         if self.fd >= 0 and self.caps & CHECKSUMS:
             device.set_offload(self.fd, False, False)
         self.caps = CAP_SG
+
+    # -- before an engine has the driver, for who configures the host: see iip.dhcp ---------------------------
+
+    cdef int _early(self) except -1:
+        if self.pool is not None:
+            raise DriverError(f"{self.name}: an engine has the driver; frames are its")
+        if not self.early and self.fd >= 0 and self.caps & CAP_TX_L4_CSUM:
+            device.set_offload(self.fd, False, False)
+        self.early = True
+        return 0
+
+    def send_frame(self, frame):
+        """Send a complete frame (bytes), before an engine has the driver."""
+        self._early()
+        os.write(self.fd, bytes(sizeof(VnetHeader) if self.vnet else 0) + frame)
+
+    def receive_frame(self):
+        """The next complete frame (bytes), or None if none waits; before an engine has the driver."""
+        self._early()
+        try:
+            return os.read(self.fd, LARGEST + sizeof(VnetHeader))[sizeof(VnetHeader) if self.vnet else 0:]
+        except BlockingIOError:
+            return None
 
     def fileno(self):
         if self.fd < 0:

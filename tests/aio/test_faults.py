@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import weakref
 
@@ -64,7 +65,7 @@ class Echo(asyncio.Protocol):
 
 def test_ten_thousand_streams_at_once():
     """All are open before the first ends; half are cancelled at random moments, the others see their bytes; nothing is left."""
-    count, dice = 10_000, random.Random(10)
+    count, dice = 1000 if os.environ.get("IIP_SANITIZED") else 10_000, random.Random(10)
     told = []
 
     async def main():
@@ -99,7 +100,7 @@ def test_ten_thousand_streams_at_once():
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert results[1::2] == list(range(1, count, 2))
             assert all(result == 2 * n or isinstance(result, asyncio.CancelledError) for n, result in enumerate(results[::2]))
-            assert sum(isinstance(result, asyncio.CancelledError) for result in results) > 100
+            assert sum(isinstance(result, asyncio.CancelledError) for result in results) > 10
             while net.server.transports:
                 await asyncio.sleep(0.001)
             assert net.client.transports == net.client.attempts == set()

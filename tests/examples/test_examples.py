@@ -1,9 +1,11 @@
 """The examples against real peers, in network namespaces; what they carry is compared."""
+import base64
 import contextlib
 import hashlib
 import http.server
 import importlib.util
 import json
+import os
 import random
 import shutil
 import signal
@@ -169,3 +171,34 @@ def test_an_intercepting_proxy(tmp_path):
     assert seen[0]["received"] > len(DATA)
     assert seen[0]["error"] is None
     assert "Errno 111" in seen[1]["error"]
+
+
+def configure_wireguard(name, **settings):
+    """Through the socket that wireguard-go makes: https://www.wireguard.com/xplatform/."""
+    path, end = f"/var/run/wireguard/{name}.sock", time.monotonic() + 10
+    while not Path(path).exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(path)
+        control.sendall("".join(["set=1\n", *(f"{key}={value}\n" for key, value in settings.items()), "\n"]).encode())
+        assert control.recv(100) == b"errno=0\n\n"
+
+
+def test_a_wireguard_tunnel(netns):  # noqa: F811
+    need("wireguard-go", modules=["cryptography"])
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    ours, theirs = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    name = "wgiip0"
+    with running(["wireguard-go", "--foreground", name], env={**os.environ, "WG_PROCESS_FOREGROUND": "1"}):
+        configure_wireguard(name, private_key=theirs.private_bytes_raw().hex(), listen_port=51820,
+                            public_key=ours.public_key().public_bytes_raw().hex(), allowed_ip="10.7.0.2/32")
+        netns.run("ip", "addr", "add", "10.7.0.1/24", "dev", name)
+        netns.run("ip", "link", "set", name, "up")
+        keys = [base64.b64encode(raw).decode() for raw in (ours.private_bytes_raw(), theirs.public_key().public_bytes_raw())]
+        with web_server(("10.7.0.1", 80)):
+            done = subprocess.run(example("wireguard", *keys, "127.0.0.1:51820", "10.7.0.2/24", "http://10.7.0.1/file"),
+                                  capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"HTTP/1.1 200 OK {len(DATA)} {hashlib.sha256(DATA).hexdigest()}\n"
