@@ -1,5 +1,4 @@
 """One segment: its window, its options, its way down. See segment.pxd."""
-from libc.stdint cimport int32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_alloc, pkt_data, pkt_push
 from iip.net.state cimport net_tx_room
 from iip.tcp.accecn cimport accecn_flags, accecn_option
