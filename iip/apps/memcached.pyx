@@ -426,7 +426,10 @@ cdef void _gat(Memcached self, Client* c, Token* t, uint32_t count) noexcept nog
     if not _time(self, t[1].p, t[1].n, &expires):
         self.text(c, b"CLIENT_ERROR invalid exptime argument\r\n")
         return
-    for i in range(2, count):     # as many as there are tokens
+    if count == <uint32_t>MAX_TOKENS:
+        self.text(c, b"CLIENT_ERROR too many keys\r\n")
+        return
+    for i in range(2, count):
         item = _look(self, &t[i]) if _good_key(&t[i]) else NULL
         if item != NULL:
             item.expires = expires

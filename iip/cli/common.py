@@ -5,6 +5,7 @@ import contextlib
 import functools
 import ipaddress
 import json
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ import click
 import iip
 from iip.drivers import Driver
 from iip.errors import IipError
+from iip.runtime.threads import Member, Threads
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -112,17 +114,44 @@ def stack_on_device(make: Callable[..., Any], *, tap: str | None, tun: str | Non
 
 def open_engine(handler: Any, *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
                 addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
-                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, make: Callable[..., Any] = iip.Engine,
-                **settings: Any) -> Any:
-    """An engine on a device as the options say, or what `make` makes of settings, handler and driver. `wrap` puts a middleware
-    around the driver."""
+                no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> iip.Engine:
+    """An engine on a device as the options say. `wrap` puts a middleware around the driver."""
     kind, name = _chosen(tap, tun, kind, name)
     driver = open_driver(kind, name, mtu, addresses, host_addresses, no_offload)
     try:
         config = iip.Config(**{**device_settings(kind, driver, addresses, host_addresses, gateway), **settings})
-        return make(config, handler, driver if wrap is None else wrap(driver))
+        return iip.Engine(config, handler, driver if wrap is None else wrap(driver))
     except BaseException:
         driver.close()
+        raise
+
+
+def open_members(threads: Threads, handlers: list[Any], *, tap: str | None, tun: str | None, kind: str | None, name: str | None,
+                 addresses: Collection[str], host_addresses: Collection[str], gateway: Collection[str], mtu: int | None,
+                 no_offload: bool = False, wrap: Callable[[Driver], Driver] | None = None, **settings: Any) -> list[Member]:
+    """Engines in threads, one for each handler and queue of a device."""
+    from iip.drivers import AfPacket, AfXdp, Tap, Tun, open_queues
+
+    kind, name = _chosen(tap, tun, kind, name)
+    if len(handlers) == 1:
+        drivers = [open_driver(kind, name, mtu, addresses, host_addresses, no_offload)]
+    else:
+        if kind in SHARED and host_addresses:
+            raise click.UsageError(f"--host-address is for TAP and TUN; --driver {kind} uses a device that has its addresses")
+        own: dict[str, Any] = {"addresses": tuple(addresses)} if kind == "af_xdp" else {"offload": not no_offload}
+        if kind not in SHARED:
+            own["host_address"] = tuple(host_addresses)
+        classes = {"tap": Tap, "tun": Tun, "af_packet": AfPacket, "af_xdp": AfXdp}
+        drivers = open_queues(classes[kind], name, len(handlers), mtu=mtu, **own)
+    try:
+        if kind == "tap" and len(handlers) > 1:       # one station, whatever the queue
+            settings.setdefault("mac", "02:" + os.urandom(5).hex(":"))
+        more = device_settings(kind, drivers[0], addresses, host_addresses, gateway)
+        return [threads.add(iip.Config(**{**more, **settings}), handler, driver if wrap is None else wrap(driver), name=f"iip{i}")
+                for i, (handler, driver) in enumerate(zip(handlers, drivers, strict=True))]
+    except BaseException:
+        for driver in drivers:
+            driver.close()
         raise
 
 

@@ -19,10 +19,10 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)     # of what a closed loop reaches
 LOADED = 32                       # connections under offered load
 WRITES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
-MODELS = {                        # two cores each
-    "unified: two threads, engine and application": ("--threads", 2, "--model", "unified"),
-    "merge: two threads on each core": ("--threads", 2, "--model", "merge"),
-    "split: a core for the network, one for the application": ("--threads", 1, "--model", "split"),
+MODELS: dict[str, tuple[str, ...]] = {        # two cores each
+    "unified: two threads, engine and application": ("--threads", "2", "--model", "unified"),
+    "merge: two threads on each core": ("--threads", "2", "--model", "merge"),
+    "split: a core for the network, one for the application": ("--threads", "1", "--model", "split"),
 }
 SOFTWARE = ("--no-tx-checksum", "--no-rx-checksum")
 

@@ -26,6 +26,7 @@ from iip.cli.common import (
     json_option,
     nonzero,
     open_engine,
+    open_members,
     statistics_table,
 )
 from iip.drivers import Driver
@@ -105,6 +106,8 @@ def impair_options(command: Command) -> Command:
 @click.option("--memory", type=click.IntRange(4, 1 << 24), default=64, show_default=True, metavar="MB", help="Of the cache.")
 @click.option("--model", type=click.Choice(MODELS), default="unified", show_default=True,
               help="Network and application in one thread, in two on one core, or in two on two cores.")
+@click.option("--queues", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="Queues of the device, each with an engine and threads of its own.")
 @click.option("--idle", type=click.Choice(["spin", "spin-then-sleep", "sleep"]), default="spin-then-sleep", show_default=True,
               help="What the threads of merge and split do that have nothing to do.")
 @click.option("--duration", type=click.FloatRange(0), help="Seconds; without it until SIGINT or SIGTERM.")
@@ -112,8 +115,9 @@ def impair_options(command: Command) -> Command:
 @json_option
 @errors
 def serve(echo: int | None, http: int | None, root: str, discard: int | None, chargen: int | None,
-          iperf3: int | None, memcached: int | None, memory: int, model: str, idle: str, duration: float | None, loss: float,
-          delay: float, duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool, **device: Any) -> None:
+          iperf3: int | None, memcached: int | None, memory: int, model: str, queues: int, idle: str, duration: float | None,
+          loss: float, delay: float, duplicate: float, reorder: float, corrupt: float, seed: int, as_json: bool,
+          **device: Any) -> None:
     """Serve on a network device. SIGUSR1 prints statistics, which also come at the end.
 
     Example: iip serve --tun tun0 --address 10.0.0.2/24 --host-address 10.0.0.1/24 --http 80 --root . --echo 7
@@ -124,19 +128,26 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
                                "--iperf3 PORT or --memcached PORT")
     if others and memcached:
         raise click.UsageError("--memcached is served alone: its handler is C, the others are Python")
-    apps: Any = Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen, iperf3)
-    threads = Threads(model, idle=idle) if model != "unified" else None
+    if iperf3 and queues > 1:
+        raise click.UsageError("--iperf3 needs --queues 1: all connections of a test have to reach one engine")
+    handlers: list[Any] = [Memcached(memory << 20) if memcached else _apps(echo, http, root, discard, chargen, iperf3)
+                           for _ in range(queues)]
+    threads = Threads(model, idle=idle) if model != "unified" or queues > 1 else None
     wrap = _impairment(loss, delay, duplicate, reorder, corrupt, seed)
-    made = open_engine(apps, wrap=wrap, make=Engine if threads is None else threads.add, **device)
-    engine = made if threads is None else made.engine
+    engines: list[Any]
+    if threads is None:
+        engines = applications = [open_engine(handlers[0], wrap=wrap, **device)]
+    else:
+        members = open_members(threads, handlers, wrap=wrap, **device)
+        engines, applications = [m.engine for m in members], [m.application for m in members]
     requests = Signals()
     start = time.monotonic()
     try:
-        application = engine if threads is None else made.application
-        if memcached:
-            application.tcp_listen(memcached)
-        else:
-            apps.open(application)
+        for handler, application in zip(handlers, applications, strict=True):
+            if memcached:
+                application.tcp_listen(memcached)
+            else:
+                handler.open(application)
         if not as_json:
             click.echo(f"serving on {', '.join(device['addresses'])}; stop with Ctrl-C, statistics with "
                        f"kill -USR1 {os.getpid()}", err=True)
@@ -144,28 +155,29 @@ def serve(echo: int | None, http: int | None, root: str, discard: int | None, ch
         def stop() -> bool:
             if requests.statistics:
                 requests.statistics = False
-                _print_statistics(engine, as_json)
+                _print_statistics(engines, as_json)
             return requests.stop
         with requests:
             if threads is None:
-                run(engine, duration=duration, stop=stop)
+                run(engines[0], duration=duration, stop=stop)
             else:
                 _run_threads(threads, duration, stop)
-        connections = engine.n_connections
+        connections = sum(engine.n_connections for engine in engines)
         if threads is None:
-            engine.abort_all()    # so that the peers need not wait for us
-            engine.run(time.monotonic_ns())
+            engines[0].abort_all()    # so that the peers need not wait for us
+            engines[0].run(time.monotonic_ns())
         else:
             threads.stop()
         result: dict[str, Any] = {"seconds": time.monotonic() - start, "connections_open": connections}
-        result["counters"] = nonzero(engine.stats())
+        result["counters"] = _counters(engines)
         if memcached:
-            result["cache"] = apps.stats()
+            result["cache"] = [handler.stats() for handler in handlers]
     finally:
-        pool = engine.pool
-        engine.close()
-        engine.driver.close()
-    result["packets_in_use"] = (pool.packets - pool.free_packets) + (pool.views - pool.free_views)
+        for engine in engines:
+            engine.close()
+            engine.driver.close()
+    pools = [engine.pool for engine in engines]
+    result["packets_in_use"] = sum(p.packets - p.free_packets + p.views - p.free_views for p in pools)
     if as_json:
         emit(result, True, "")
     else:
@@ -183,10 +195,18 @@ def _run_threads(threads: Threads, duration: float | None, stop: Callable[[], bo
         pass
 
 
-def _print_statistics(engine: Engine, as_json: bool) -> None:
-    connections = engine.n_connections
+def _counters(engines: list[Engine]) -> dict[str, int]:
+    """Those that are not zero, of all engines together."""
+    total: dict[str, int] = {}
+    for engine in engines:
+        for name, value in nonzero(engine.stats()).items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _print_statistics(engines: list[Engine], as_json: bool) -> None:
+    connections = sum(engine.n_connections for engine in engines)
     if as_json:
-        print(json.dumps({"connections_open": connections, "counters": nonzero(engine.stats())}), file=sys.stderr,
-              flush=True)
+        print(json.dumps({"connections_open": connections, "counters": _counters(engines)}), file=sys.stderr, flush=True)
     else:
-        statistics_table({"connections_open": connections, **engine.stats()}, "statistics")
+        statistics_table({"connections_open": connections, **_counters(engines)}, "statistics")

@@ -301,7 +301,11 @@ cdef class Steering(Loop):
             name_thread("iip-steer")
             if core is not None:
                 os.sched_setaffinity(0, {core})
-            self.run()
+            try:
+                self.run()
+            except Exception as error:
+                for port in self.ports:       # it comes out of the engines
+                    port.error = error
         self._thread = threading.Thread(target=work, name="iip-steer", daemon=True)
         self._thread.start()
 

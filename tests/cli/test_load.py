@@ -140,4 +140,27 @@ def test_memcached_by_a_real_client(netns, model):
             assert stats[b"bytes"] <= stats[b"limit_maxbytes"] == 4 << 20 and stats[b"evictions"] > 5
             assert client.delete("big19", noreply=False) and client.flush_all(noreply=False) and client.stats()[b"curr_items"] == 0
             client.quit()
-    assert process.result["packets_in_use"] == 0 and process.result["cache"]["total_connections"] >= 2
+    assert process.result["packets_in_use"] == 0 and process.result["cache"][0]["total_connections"] >= 2
+
+
+@pytest.mark.interop
+def test_two_queues_of_a_device(netns):
+    """Two engines share a TAP device's queues; the kernel spreads connections over them."""
+    base = pytest.importorskip("pymemcache.client.base")
+    with memcached("--queues", "2") as process:
+        end = time.monotonic() + 20
+        clients = []
+        while len(clients) < 12:
+            try:
+                clients.append(base.Client(("10.9.0.2", 11211), timeout=10, connect_timeout=2))
+                clients[-1].version()
+            except OSError:
+                clients.pop()
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.05)
+        for i, client in enumerate(clients):
+            assert client.set(f"k{i}", b"v" * 3000, noreply=False) and client.get(f"k{i}") == b"v" * 3000
+        for client in clients:
+            client.close()
+    caches = process.result["cache"]
+    assert sum(c["curr_items"] for c in caches) == 12 and min(c["total_connections"] for c in caches) > 0

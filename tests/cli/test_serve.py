@@ -334,3 +334,17 @@ def test_the_example(netns):
             assert exchange("10.0.0.2", 7, BIG[:3_000_000]) == BIG[:3_000_000]
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("model", ["merge", "split"])
+def test_servers_in_python_in_a_thread_of_their_own(netns, site, model):
+    with serving("tap", site, "--model", model, "--idle", "sleep") as server:
+        assert fetch(OURS, "/big.bin") == (200, BIG)
+        assert fetch(OURS6, "/a.txt") == (200, b"0123456789")
+        data = random.Random(2).randbytes(200_000)
+        assert exchange(OURS, 7, data) == data
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(5)
+            s.sendto(b"datagram", (OURS, 7))
+            assert s.recv(100) == b"datagram"
+        assert server.statistics()["connections_open"] >= 0

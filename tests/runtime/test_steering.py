@@ -135,3 +135,20 @@ def test_settings():
             Steering(MemoryLink().a, **wrong)
     with pytest.raises(iip.ConfigError, match="queue=2"):
         iip.Config(queue=2, queues=2)
+
+
+def test_a_device_that_fails_ends_its_engines():
+    from iip.drivers import PythonDriver
+    from iip.runtime.threads import Threads
+
+    class Broken(PythonDriver):
+        def receive(self, now, limit):
+            raise iip.DriverError("the device is gone")
+
+    steering, threads = Steering(Broken(medium="ip"), 2, idle="sleep"), Threads(idle="sleep")
+    for port in steering.ports:
+        threads.add(iip.Config(addresses=("10.0.0.1/24",), medium="ip"), bench.PingPongServer(), port)
+    with pytest.raises(iip.DriverError, match="gone"), threads:
+        steering.start()
+        assert threads.wait(10)
+        steering.close()
