@@ -39,14 +39,12 @@ def threaded(module: Any, size: int, connections: int, rate: float | None, secon
             pair.member.network_loop.call(client.launch, pair.client, pair.conns)
         time.sleep(min(WARM_UP, seconds))
         took, cpu, parts = _measure(threads, clients, pairs, seconds)
-    finally:
         for client, pair in zip(clients, pairs, strict=True):
             pair.member.network_loop.call(client.finish, *([pair.client] if rate else []))
-        try:
-            _wait(threads, lambda: all(c.closed == s for c, s in zip(clients, shares, strict=True)),
-                  "the connections did not close")
-        finally:
-            threads.stop()
+        _wait(threads, lambda: all(c.closed == s for c, s in zip(clients, shares, strict=True)),
+              "the connections did not close")
+    finally:
+        threads.stop()
     latency = Histogram()
     for _n, part in parts:
         latency.merge(part)
@@ -95,5 +93,6 @@ def _wait(threads: Threads, condition: Callable[[], bool], what: str) -> None:
     until = time.monotonic() + WAITING
     while not condition():
         if threads.error is not None or time.monotonic() > until:
-            raise click.ClickException(f"{what} within {WAITING:.0f} s" if threads.error is None else str(threads.error))
+            raise click.ClickException(f"{what} within {WAITING:.0f} s; {threads.members[0].stats()}"
+                                       if threads.error is None else str(threads.error))
         time.sleep(0.001)
