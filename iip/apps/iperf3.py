@@ -11,8 +11,8 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from iip import Connection, Handler, Payload, Reason, State
-from iip.apps.pending import send
+from iip import Connection, Handler, Payload, Reason
+from iip.apps.pending import Pending, send
 
 COOKIE = 37                       # bytes
 LARGEST = 1 << 16                 # bytes of JSON that are read
@@ -35,10 +35,15 @@ Steps = Generator[int, bytes, None]      # yields how many bytes it needs next
 class _Opening:
     """A connection that is a test's control, or does not know yet what it is."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.bytes = bytearray()
+        self.pending = Pending()
+        self.closing = False
+
+    def begin(self, steps: Steps) -> None:
         self.steps = steps
         self.needs = next(steps)
-        self.bytes = bytearray()
 
     def receive(self, data: Payload) -> None:
         self.bytes += data
@@ -46,6 +51,20 @@ class _Opening:
             taken = bytes(self.bytes[:self.needs])
             del self.bytes[:self.needs]
             self.needs = next_step(self.steps, taken)
+
+
+    def say(self, data: bytes) -> None:
+        self.pending.add(data)
+        self.flush()
+
+    def flush(self) -> None:
+        self.pending.flush(self.conn)
+        if self.closing and not self.pending:
+            self.conn.close()
+
+    def close(self) -> None:
+        self.closing = True
+        self.flush()
 
 
 def next_step(steps: Steps, taken: bytes) -> int:
@@ -63,6 +82,7 @@ class _Stream:
         self.test = test
         self.bytes = 0            # received, or sent in a reverse test
         self.retransmits = 0
+        self.closed = False
 
 
 class _Test:
@@ -102,8 +122,9 @@ class _Test:
         streams = []
         for i, conn in enumerate(self.streams):
             stream: _Stream = conn.context
-            if conn.state is not State.CLOSED:
-                stream.retransmits = conn.info().total_retrans
+            if not stream.closed:
+                if hasattr(conn, "info"):         # in the thread of its engine
+                    stream.retransmits = conn.info().total_retrans
                 conn.close()
             streams.append({"id": i + 2 if i else 1, "bytes": stream.bytes, "jitter": 0, "errors": 0, "packets": 0,
                             "retransmits": stream.retransmits if self.reverse else -1, "start_time": 0, "end_time": seconds})
@@ -116,10 +137,11 @@ class Iperf3(Handler):
 
     def __init__(self) -> None:
         self.test: _Test | None = None
-        self.control: Connection | None = None
+        self.control: _Opening | None = None
 
     def tcp_accepted(self, conn: Connection) -> None:
-        conn.context = _Opening(self._steps(conn))
+        conn.context = _Opening(conn)
+        conn.context.begin(self._steps(conn.context))
 
     def tcp_payload(self, conn: Connection, data: Payload) -> None:
         who = conn.context
@@ -136,53 +158,57 @@ class Iperf3(Handler):
 
     def tcp_acked(self, conn: Connection, n: int) -> None:
         who = conn.context
-        if isinstance(who, _Stream) and who.test.reverse:
+        if isinstance(who, _Opening):
+            who.flush()
+        elif who.test.reverse:
             who.test.fill(conn)
 
     def tcp_shutdown(self, conn: Connection) -> None:
         conn.close()
 
     def tcp_closed(self, conn: Connection, reason: Reason) -> None:
-        if conn is self.control:  # the client went away, or is done
+        if isinstance(conn.context, _Stream):
+            conn.context.closed = True
+        elif conn.context is self.control:  # the client went away, or is done
             test, self.test, self.control = self.test, None, None
             for stream in test.streams if test is not None else ():
                 stream.abort()
 
-    def _steps(self, conn: Connection) -> Steps:
+    def _steps(self, who: _Opening) -> Steps:
         cookie = yield COOKIE
         if self.test is None:
-            yield from self._test(conn, cookie)
+            yield from self._test(who, cookie)
         elif cookie == self.test.cookie and len(self.test.streams) < self.test.expected:
-            self._stream(conn, self.test)
+            self._stream(who.conn, self.test)
         else:
-            conn.send(bytes([ACCESS_DENIED]))
-            conn.close()
+            who.say(bytes([ACCESS_DENIED]))
+            who.close()
 
     def _stream(self, conn: Connection, test: _Test) -> None:
         assert self.control is not None
         conn.context = _Stream(test)
         test.streams.append(conn)
         if len(test.streams) == test.expected:
-            self.control.send(bytes([TEST_START, TEST_RUNNING]))
+            self.control.say(bytes([TEST_START, TEST_RUNNING]))
             test.start()
 
-    def _test(self, conn: Connection, cookie: bytes) -> Steps:
+    def _test(self, who: _Opening, cookie: bytes) -> Steps:
         test = self.test = _Test(cookie)
-        self.control = conn
-        conn.nodelay = True
-        conn.send(bytes([PARAM_EXCHANGE]))
+        self.control = who
+        who.conn.nodelay = True
+        who.say(bytes([PARAM_EXCHANGE]))
         if not test.configure((yield from _json())):
-            conn.send(struct.pack(">Bii", SERVER_ERROR, NOT_SUPPORTED, 0))
-            conn.close()
+            who.say(struct.pack(">Bii", SERVER_ERROR, NOT_SUPPORTED, 0))
+            who.close()
             return
-        conn.send(bytes([CREATE_STREAMS]))
+        who.say(bytes([CREATE_STREAMS]))
         if (yield 1)[0] == TEST_END:
             results = json.dumps(test.finish()).encode()
-            conn.send(bytes([EXCHANGE_RESULTS]))
+            who.say(bytes([EXCHANGE_RESULTS]))
             yield from _json()
-            conn.send(struct.pack(">I", len(results)) + results + bytes([DISPLAY_RESULTS]))
+            who.say(struct.pack(">I", len(results)) + results + bytes([DISPLAY_RESULTS]))
             yield 1
-        conn.close()
+        who.close()
 
 
 def _json() -> Generator[int, bytes, Any]:

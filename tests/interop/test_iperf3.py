@@ -24,7 +24,6 @@ def test_streams(netns, way, direction):
             client.stdout.close()
         assert client.returncode == 0, out
         end = json.loads(out)["end"]
-        assert end["sum_received"]["bytes"] >= 20_000_000
-        if not direction:
-            assert end["sum_received"]["bytes"] == end["sum_sent"]["bytes"]
+        # who receives need not have read the last bytes when the sender says that the test is over
+        assert 10_000_000 < end["sum_received"]["bytes"] <= end["sum_sent"]["bytes"]
         local.until(lambda: local.engine.n_connections == 0, 5)
