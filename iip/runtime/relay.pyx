@@ -239,9 +239,12 @@ cdef class Relay(NativeHandler):
     cdef void supply(self, Engine engine) noexcept nogil:
         """Empty packets for what the application sends, unless packets are scarce."""
         cdef uint32_t i
+        cdef size_t before = ring_len(&self.c.stock)
         while ring_len(&self.c.stock) < self.c.stock.capacity and not pool_low(engine.net.pool):
             i = pkt_alloc(engine.net.pool)
             ring_push_u32(&self.c.stock, &i, 1)
+        if unlikely(before == 0):
+            bell_ring(&self.c.app)        # somebody may sleep whose send came short
 
     # -- an application that does not read, or is gone -----------------------------------------------------------
 

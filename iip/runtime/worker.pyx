@@ -232,7 +232,7 @@ cdef class ApplicationLoop(Loop):
         return &self.remote.c.app
 
     cdef int ready(self) noexcept nogil:
-        return ring_len(&self.remote.c.tells) != 0
+        return ring_len(&self.remote.c.tells) != 0 or (self.remote.starved != NIL and ring_len(&self.remote.c.stock) != 0)
 
     def run(self):
         """Run in this thread until `stop` is called, the other thread has ended, or this one was given up. Exceptions of

@@ -1,5 +1,4 @@
 """Bytes in one direction, and in both at once. What they took is printed (`pytest -s`), not judged."""
-import json
 import socket
 import threading
 import time
@@ -7,7 +6,7 @@ import time
 import pytest
 
 from iip.apps.chargen import pattern
-from tests.interop.world import CHARGEN, DISCARD, ECHO, Kernel, Local, connect, listen, need
+from tests.interop.world import CHARGEN, DISCARD, ECHO, Kernel, Local, connect, iperf3, listen, need
 
 pytestmark = pytest.mark.interop
 
@@ -130,18 +129,8 @@ def test_iperf3_through_a_relay(netns, way, capsys):
         with Local(way.kind, Relay(way.kernel, 5201), pool_packets=16384) as local:
             local.engine.tcp_listen(5201)
             time.sleep(0.5)
-            client = netns.start("iperf3", "-c", way.iip, "-p", 5201, "-t", 1, "--json", stdout=-1, stderr=-2,
-                                 text=True)
-            try:
-                local.until(lambda: client.poll() is not None, 15)
-                out = client.stdout.read()
-            finally:
-                client.kill()
-                client.wait()
-                client.stdout.close()
-            assert client.returncode == 0, out
+            summary = iperf3(netns, local, "-c", way.iip, "-t", 1)
             local.run(0.1)
-        summary = json.loads(out)["end"]
         assert summary["sum_received"]["bytes"] > 1_000_000
         with capsys.disabled():
             print(f"[iperf3 through a relay {way.kind} IPv{way.version}: "

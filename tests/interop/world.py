@@ -261,3 +261,17 @@ def sha256(path):
         while block := f.read(1 << 20):
             digest.update(block)
         return digest.hexdigest()
+
+
+def iperf3(netns, local, *arguments):
+    """What iperf3's client reports at the end, while `local` runs."""
+    client = netns.start("iperf3", *arguments, "--json", stdout=-1, stderr=-2, text=True)
+    try:
+        local.until(lambda: client.poll() is not None, 30)
+        out = client.stdout.read()
+    finally:
+        client.kill()
+        client.wait()
+        client.stdout.close()
+    assert client.returncode == 0, out
+    return json.loads(out)["end"]
