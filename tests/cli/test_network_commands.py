@@ -45,20 +45,22 @@ def url(host, port, path=""):
 # -- nc ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("device", "host"), [("tap", HOST6), ("tun", HOST)])
 def test_nc_to_the_kernel(peer, device, host):
+    """Our input ends when all has come: the kernel's nc that listens goes when its peer is done, whatever it has to send."""
     need("nc")
     with subprocess.Popen(["nc", "-l", "-N", host, "7"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as theirs:
         time.sleep(0.2)
         ours = subprocess.Popen(iip("nc", host, "7", device=device), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        got = {}
-        threads = [threading.Thread(target=lambda p=p, d=d: got.update({d: p.communicate(d, timeout=30)[0]}))
-                   for p, d in ((theirs, DATA), (ours, DATA[::-1]))]
+        got = []
+        threads = [threading.Thread(target=lambda: got.append(theirs.communicate(DATA, timeout=30)[0])),
+                   threading.Thread(target=lambda: (ours.stdin.write(DATA[::-1]), ours.stdin.flush()))]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        assert ours.stdout.read(len(DATA)) == DATA
+        threads[1].join()
+        assert ours.communicate(timeout=30) == (b"", None)
+        threads[0].join()
     assert ours.returncode == 0
-    assert got[DATA] == DATA[::-1]
-    assert got[DATA[::-1]] == DATA
+    assert got == [DATA[::-1]]
 
 
 def test_the_kernels_nc_to_ours(peer):
