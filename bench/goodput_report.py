@@ -104,11 +104,11 @@ def _bars(axes, paths, cells, pairs) -> None:
     for i, pair in enumerate(pairs):
         heights = [cells[path].get(pair, {}).get("mbit_per_s", 0.0) for path in paths]
         axes.bar([x + i * width for x in range(len(paths))], heights, width, label=pair)
-    labels = [f"{rtt:g} ms\n{queue:g} BDP\n" + (f"{reorder:.0%} reordered" if reorder else f"{loss:.1%} lost")
+    labels = [f"{rtt:g} ms\n{queue:g} BDP\n" + (f"{reorder:.0%} late" if reorder else f"{loss:.1%} lost")
               for _, rtt, queue, loss, reorder in paths]
     axes.set_xticks([x + 0.4 - width / 2 for x in range(len(paths))], labels, fontsize=6)
     axes.set_ylabel("Mbit/s")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def plot(rows, directory: Path) -> list[Path]:
