@@ -37,7 +37,6 @@ def threaded(module: Any, size: int, connections: int, rate: float | None, secon
               "the connections were not established")
         for client, pair in zip(clients, pairs, strict=True):
             pair.member.network_loop.call(client.launch, pair.client, pair.conns)
-        time.sleep(min(WARM_UP, seconds))
         took, cpu, parts = _measure(threads, clients, pairs, seconds)
         for client, pair in zip(clients, pairs, strict=True):
             pair.member.network_loop.call(client.finish, *([pair.client] if rate else []))
@@ -78,9 +77,10 @@ def _measure(threads: Threads, clients: list[Any], pairs: list[Pair],
             pair.member.network_loop.call(take, client)
         _wait(threads, lambda: len(taken) == len(clients), "the threads do not answer")
 
-    take_all()
-    start, cpu = time.monotonic(), time.process_time()
-    with progress("pingpong", seconds) as update:
+    with progress("pingpong", seconds) as update:     # imports first, which disturbs the threads
+        time.sleep(min(WARM_UP, seconds))
+        take_all()
+        start, cpu = time.monotonic(), time.process_time()
         while (done := time.monotonic() - start) < seconds:
             time.sleep(min(LOOK, seconds - done))
             update(done, f"{sum(c.transactions for c in clients) / max(done, LOOK):,.0f} transactions/s")
