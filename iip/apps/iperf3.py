@@ -94,8 +94,10 @@ class _Test:
         self.running = False
         self.began = 0.0
 
-    def configure(self, parameters: dict[str, Any]) -> bool:
+    def configure(self, parameters: Any) -> bool:
         """False: it asks for what we do not have."""
+        if not isinstance(parameters, dict):
+            raise _Wrong
         self.expected = parameters.get("parallel", 1)
         self.reverse = bool(parameters.get("reverse"))
         if not isinstance(self.expected, int) or not 1 <= self.expected <= MOST:
@@ -151,7 +153,7 @@ class Iperf3(Handler):
         else:
             try:
                 who.receive(data)
-            except (_Wrong, ValueError, AttributeError):
+            except _Wrong:
                 conn.abort()
                 return
         conn.consume(n)
@@ -215,4 +217,8 @@ def _json() -> Generator[int, bytes, Any]:
     n = int.from_bytes((yield 4), "big")
     if not 0 < n <= LARGEST:
         raise _Wrong
-    return json.loads((yield n))
+    text = yield n
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:     # no JSON, or brackets in brackets without end
+        raise _Wrong from error
