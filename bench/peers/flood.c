@@ -17,22 +17,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "common.h"
+
 enum { BURST = 32, SLOT = 2048, SLOTS = 4096, KIND = 0x88B5 };
-
-static void check(long ok, const char *what)
-{
-    if (ok < 0) {
-        perror(what);
-        exit(1);
-    }
-}
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
 
 static int open_socket(const char *device, int protocol)
 {

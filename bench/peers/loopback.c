@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { EVENTS = 256 };
 
 struct end {
@@ -26,21 +28,6 @@ struct end {
 static char *request, *buffer;
 static size_t size;
 static unsigned long long transactions;
-
-static void check(long ok, const char *what)
-{
-    if (ok < 0) {
-        perror(what);
-        exit(1);
-    }
-}
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
 
 static void send_all(int fd, const char *data, size_t n)
 {

@@ -15,6 +15,8 @@
 #include <lwip/tcp.h>
 #include <lwip/timeouts.h>
 
+#include "common.h"
+
 enum { QUEUE = 1 << 16, PORT = 7 };
 
 struct packet {
@@ -38,13 +40,6 @@ static void fail(const char *what)
 {
     fprintf(stderr, "lwip: %s\n", what);
     exit(1);
-}
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
 /* -- the wire: lwIP keeps what it sends for retransmission, so the other side gets a copy ------------------------- */

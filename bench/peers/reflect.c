@@ -26,24 +26,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { BURST = 64, CELL = 2048, CELLS = 4096, RING = 2048, SLOT = 2048, SLOTS = 4096, TX_DATA = 32 };
 
 static unsigned long long frames;
-
-static void check(long ok, const char *what)
-{
-    if (ok < 0) {
-        perror(what);
-        exit(1);
-    }
-}
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
 
 static int turn(unsigned char *p, size_t n)
 {

@@ -99,8 +99,8 @@ def test_what_is_not_supported_is_said(parameters):
 
 @pytest.mark.parametrize("wrong", [
     struct.pack(">I", LARGEST + 1), struct.pack(">I", 0), struct.pack(">I", 3) + b"{]}", struct.pack(">I", 2) + b"[]",
-    struct.pack(">I", 2) + b"\xff\xff",
-    struct.pack(">I", LARGEST) + b"[" * LARGEST, text(tcp=True, parallel=0), text(tcp=True, parallel="many"), text(tcp=True, parallel=1000)])
+    struct.pack(">I", 2) + b"\xff\xff", struct.pack(">I", LARGEST) + b"[" * LARGEST,
+    text(tcp=True, parallel=0), text(tcp=True, parallel="many"), text(tcp=True, parallel=1000)])
 def test_who_speaks_something_else_is_reset(wrong):
     world = World()
     control = world.connect(COOKIE, wrong)
