@@ -31,7 +31,7 @@ cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16
     cdef uint64_t hashed
     cdef uint32_t count_ = s.conf.port_high - s.conf.port_low + 1, offset, i
     cdef uint32_t* counter
-    cdef uint16_t port, folded
+    cdef uint16_t port, folded = 0
     words[0] = local.hi
     words[1] = local.lo
     words[2] = remote.hi
@@ -40,7 +40,8 @@ cdef uint16_t _choose_port(Tcp* s, const Addr* local, const Addr* remote, uint16
     hashed = siphash_words(words, 5, s.port_key[0], s.port_key[1])
     counter = &s.port_counters[hashed >> 54]
     offset = (<uint32_t>hashed + counter[0]) % count_
-    folded = toeplitz_fold(local.hi, local.lo) ^ toeplitz_fold(remote.hi, remote.lo)
+    if unlikely(s.conf.queues > 1):
+        folded = toeplitz_fold(local.hi, local.lo) ^ toeplitz_fold(remote.hi, remote.lo)
     for i in range(count_):
         port = <uint16_t>(s.conf.port_low + (offset + i) % count_)
         if unlikely(s.conf.queues > 1) and rss_queue(toeplitz_words(folded, port, rport), s.conf.queues) != s.conf.queue:
