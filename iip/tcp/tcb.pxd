@@ -248,7 +248,8 @@ cdef struct Tcb:
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint8_t fastopen              # FO_*
-    uint8_t n_recent              # values in ooo_recent
+    uint8_t n_recent              # values in ooo_recent,
+    uint8_t n_untold              # of which so many came after the last ACK
     uint16_t tso                  # most payload bytes that the device cuts into segments; 0: it does not
     uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
     uint32_t retrans_high         # end of the highest retransmission
@@ -263,7 +264,7 @@ cdef struct Tcb:
     uint32_t ooo_head             # out-of-order segments, in sequence order
     uint32_t ooo_tail
     uint32_t n_ooo
-    uint32_t ooo_recent[4]        # sequence numbers of the latest arrivals, latest first: their blocks are reported first
+    uint32_t ooo_recent[4]        # last bytes of the latest arrivals, one for each block: the latest is reported first
     uint32_t ooo_next             # connections with a gap, the oldest gap first
     uint32_t ooo_prev
     uint32_t iss
