@@ -124,8 +124,8 @@ cdef inline bint _queue_within(Bbr* b, int shift) noexcept nogil:
     return <int64_t>b.last_rtt << RTT_SHIFT <= b.min_rtt + (b.min_rtt >> shift)
 
 
-cdef inline bint no_queue(Bbr* b) noexcept nogil:
-    return _queue_within(b, NO_QUEUE_SHIFT)
+cdef inline bint no_queue(Tcb* t, Bbr* b) noexcept nogil:
+    return t.srtt <= b.min_rtt + (b.min_rtt >> NO_QUEUE_SHIFT)
 
 
 cdef inline bint short_queue(Bbr* b) noexcept nogil:
