@@ -1,4 +1,5 @@
 from iip.drivers.base import Driver
+from iip.drivers.capability import Capability
 from iip.memory.pool import PacketPool
 
 class Dpdk(Driver):
@@ -30,7 +31,7 @@ class Dpdk(Driver):
         *,
         mtu: int | None = None,
         mac: str | bytes | None = None,
-        offload: bool = True,
+        offload: bool | Capability = True,
         queue: int = 0,
         queues: int = 1,
         beside: Dpdk | None = None,

@@ -25,6 +25,7 @@ from iip.wire.bytes cimport likely, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
 from iip.wire.tcp cimport TCP_CSUM_OFF
 
+from iip.drivers.capability import Capability
 from iip.errors import ConfigError, DriverError
 
 cdef enum:
@@ -34,7 +35,8 @@ cdef enum:
     UDP_CSUM_OFF = 6
     LOOK = 10_000_000             # ns between two looks whether the device is still there
     EAGER = 50_000                # ns after a frame during which the device is looked at all the time
-    RETRY = 50_000                # ns until the device is offered again what it did not take
+    RETRY = 50_000                # ns until the device is offered again what it did not take,
+    PATIENCE = 100_000_000        # and after which it is lost, as without a cable
 
 
 cdef class Dpdk(Driver):
@@ -42,7 +44,7 @@ cdef class Dpdk(Driver):
     (``"net_af_packet0,iface=eth0"``). See `initialize` for DPDK's own arguments.
 
     mtu: set on the device; None: what it has. mac: a station address of our own, for which the device is made promiscuous; None: the
-    device's. offload: leave checksums and segmentation to the device, as far as it can. queues: of how many drivers of the device
+    device's. offload: leave checksums and segmentation to the device, as far as it can; `Capability`: only these. queues: of how many drivers of the device
     this is the first; beside: that one, for the others. ring: descriptors of each queue, about. pause: µs between two looks at the
     device at most, when nothing comes; 0: it is looked at all the time.
 
@@ -62,6 +64,7 @@ cdef class Dpdk(Driver):
     cdef rte_mbuf* batch[BURST]         # what the device gets next
     cdef int first                      # of them,
     cdef int end                        # and behind the last
+    cdef int64_t refused                # since when the device does not take it, 0: it does
     cdef bint marked                    # some of them have work for the device
     cdef object final
     cdef readonly int queue
@@ -76,12 +79,13 @@ cdef class Dpdk(Driver):
         _check("queues", queues, 1, 256)
         _check("ring", ring, 64, 32768)
         _check("pause", pause, 0, 1_000_000)
-        self.port = Port(device, queues=queues, mtu=mtu, mac=_mac(mac), offload=bool(offload), ring=ring) if beside is None \
+        self.port = Port(device, queues=queues, mtu=mtu, mac=_mac(mac), offload=_wanted(offload), ring=ring) if beside is None \
             else _port_of(beside)
-        if not 0 <= queue < self.port.queues:
-            self._refuse()
-            raise ConfigError(f"queue={queue!r}: device {self.port.name} was opened with queues={self.port.queues}")
         self.port.users += 1
+        if not 0 <= queue < self.port.queues:
+            name, there = self.port.name, self.port.queues
+            self.close()
+            raise ConfigError(f"queue={queue!r}: device {name} was opened with queues={there}")
         self.queue, self.id, self.pause = queue, self.port.id, pause * 1000
         self.copies = not self.port.virtual
         self.pieces = min(self.port.pieces(), STASH)
@@ -91,11 +95,6 @@ cdef class Dpdk(Driver):
         except BaseException:
             self.close()
             raise
-
-    def _refuse(self):
-        if self.port.users == 0:
-            self.port.users = 1
-            self.port.leave()
 
     def __del__(self):
         self.close()
@@ -140,7 +139,7 @@ cdef class Dpdk(Driver):
 
     def plain(self):
         """See `Driver.plain`."""
-        self.port.offload = False
+        self.port.plain()
         self.caps = self.port.capabilities()
 
     def close(self):
@@ -273,7 +272,7 @@ cdef class Dpdk(Driver):
             return n
         if unlikely(not self.port.started):
             return 0
-        while self._flush() and i < n and self._add(packets[i]):
+        while self._flush(now) and i < n and self._add(packets[i]):
             i += 1
             while i < n and self.end < BURST and self._add(packets[i]):
                 i += 1
@@ -281,17 +280,31 @@ cdef class Dpdk(Driver):
             self._reclaim()
         return i
 
-    cdef bint _flush(self) noexcept nogil:
+    cdef bint _flush(self, int64_t now) noexcept nogil:
         """The batch to the device. False if it does not take all now."""
         cdef uint16_t done
         if self.first < self.end and self.marked:
             self._prepare()
         while self.first < self.end:
             done = rte_eth_tx_burst(self.id, <uint16_t>self.queue, self.batch + self.first, <uint16_t>(self.end - self.first))
-            if done == 0:
-                return False
+            if unlikely(done == 0):
+                if not self._lose(now):
+                    return False
+                done = 1
+            self.refused = 0
             self.first += done
         self.first = self.end = 0
+        return True
+
+    cdef bint _lose(self, int64_t now) noexcept nogil:
+        """The frame that the device has not taken for too long."""
+        if self.refused == 0:
+            self.refused = now
+        if now - self.refused <= PATIENCE:
+            return False
+        rte_pktmbuf_free(self.batch[self.first])
+        self.tx_packets -= 1
+        self.tx_errors += 1
         return True
 
     cdef void _prepare(self) noexcept nogil:
@@ -430,6 +443,12 @@ cdef _port_of(Dpdk beside):
     if beside.port is None:
         raise ConfigError("beside: that driver is closed; give one that is open")
     return beside.port
+
+
+def _wanted(offload):
+    if not isinstance(offload, (bool, Capability)):
+        raise ConfigError(f"offload={offload!r}: must be True, False or members of iip.drivers.Capability")
+    return offload
 
 
 def _check(name, value, low, high):

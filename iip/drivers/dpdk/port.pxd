@@ -24,7 +24,7 @@ cdef class Port:
     cdef readonly int mtu
     cdef readonly bytes mac
     cdef readonly bint steered    # flows are dealt by the symmetric hash
-    cdef bint offload
+    cdef object offload           # True, False, or capabilities
     cdef bint configured
     cdef int ring
     cdef uint16_t rx_descriptors

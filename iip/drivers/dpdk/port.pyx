@@ -163,6 +163,7 @@ cdef class Port:
                               "(`dpdk-devbind.py --status`), or for a virtual device, is its driver installed and are its arguments right?")
         self.id = port
         self.open = True
+        _forget()                 # what it complained about, but could do without
 
     def _look(self):
         cdef uint16_t mtu = 1500
@@ -201,12 +202,15 @@ cdef class Port:
             if self.letters == NULL or self.inbox[i] == NULL:
                 raise DriverError(f"dpdk: no memory for {self.queues} queues; give DPDK more (`initialize('-m', '512')`, or huge pages)")
 
+    def plain(self):
+        self.offload = False
+
     def capabilities(self):
-        """Of the engine's, those that the device has."""
+        """Of the engine's, those that the device has and that are wanted."""
         rx, tx, caps = self.info.rx_offload_capa, self.info.tx_offload_capa, 0
         if tx & RTE_ETH_TX_OFFLOAD_MULTI_SEGS:
             caps |= CAP_SG
-        if not self.offload:
+        if self.offload is False:
             return caps
         if rx & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM:
             caps |= CAP_RX_IP_CSUM
@@ -216,9 +220,11 @@ cdef class Port:
                 caps |= CAP_LRO
         if tx & RTE_ETH_TX_OFFLOAD_TCP_CKSUM and tx & RTE_ETH_TX_OFFLOAD_UDP_CKSUM:
             caps |= CAP_TX_L4_CSUM
-            if caps & CAP_SG and tx & RTE_ETH_TX_OFFLOAD_TCP_TSO and tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM:
+            # net_tap cuts in software, neither IPv6 nor what lies in external memory
+            if caps & CAP_SG and tx & RTE_ETH_TX_OFFLOAD_TCP_TSO and tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM \
+                    and self.driver_name() != "net_tap":
                 caps |= CAP_TSO4 | CAP_TSO6
-        return caps
+        return caps if self.offload is True else caps & (int(self.offload) | CAP_SG)
 
     def driver_name(self):
         return self.info.driver_name.decode()
@@ -248,7 +254,7 @@ cdef class Port:
         cdef rte_eth_conf settings
         caps = self.capabilities()
         memset(&settings, 0, sizeof(settings))
-        settings.rxmode.mtu = self.mtu
+        settings.rxmode.mtu = self._early_mtu()
         settings.rxmode.offloads = self._rx_offloads(pool, caps)
         if settings.rxmode.offloads & RTE_ETH_RX_OFFLOAD_TCP_LRO:
             settings.rxmode.max_lro_pkt_size = min(self.info.max_lro_pkt_size or <uint32_t>LARGEST, <uint32_t>LARGEST)
@@ -256,7 +262,7 @@ cdef class Port:
             settings.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS
         if caps & CAP_TX_L4_CSUM:
             settings.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM
-        if caps & CAP_TSO4:
+        if caps & (CAP_TSO4 | CAP_TSO6):
             settings.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM
         if self.queues > 1:
             self.steered = _share(&self.info, &settings)
@@ -265,6 +271,12 @@ cdef class Port:
         self.tx_descriptors = self.ring
         self._check(rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &self.rx_descriptors, &self.tx_descriptors), "does not say its limits")
         self.configured = True
+
+    def _early_mtu(self):
+        """To be set up with: not more than the device admits then, even if it can be set later."""
+        cdef uint16_t before = 1500
+        rte_eth_dev_get_mtu(self.id, &before)
+        return self.mtu if <uint32_t>(self.mtu + LINK) <= self.info.max_rx_pktlen else before
 
     def _rx_offloads(self, pool, caps):
         found, there = 0, self.info.rx_offload_capa
@@ -292,7 +304,9 @@ cdef class Port:
         self._check(rte_eth_tx_queue_setup(self.id, queue, self.tx_descriptors, place, &tx), f"has no transmit queue {queue}")
 
     def _start(self):
-        if self.wanted_mtu is not None:
+        cdef uint16_t mtu = 0
+        rte_eth_dev_get_mtu(self.id, &mtu)
+        if self.wanted_mtu is not None and self.wanted_mtu != mtu:
             self._check(rte_eth_dev_set_mtu(self.id, self.wanted_mtu), f"does not take mtu={self.wanted_mtu}")
         self._check(rte_eth_dev_start(self.id), "does not start")
         if self.promiscuous:

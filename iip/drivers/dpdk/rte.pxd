@@ -123,6 +123,7 @@ cdef extern from "<rte_ethdev.h>" nogil:
         unsigned int if_index
         uint16_t min_mtu
         uint16_t max_mtu
+        uint32_t max_rx_pktlen
         uint32_t max_lro_pkt_size
         uint16_t max_rx_queues
         uint16_t max_tx_queues
