@@ -1,8 +1,8 @@
 """Drivers: where an engine's packets come from and go to.
 
-`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel, `AfPacket` and `AfXdp` to a
-network device beside it, `Dpdk` (an optional part) to one without it; `Tunnel` leaves the transport to the program, `Pcap` plays a capture; `Impair` and `Capture`
-wrap another driver. Write your own by subclassing `PythonDriver`, or in Cython `Driver`.
+`MemoryLink` joins two engines in one thread; `Tap` and `Tun` talk to the Linux kernel, `AfPacket` and `AfXdp` to a network
+device beside it, `Dpdk` (an optional part) to one without it; `Tunnel` leaves the transport to the program, `Pcap` plays a
+capture; `Impair` and `Capture` wrap another driver. Write your own by subclassing `PythonDriver`, or in Cython `Driver`.
 """
 from typing import TYPE_CHECKING, Any
 

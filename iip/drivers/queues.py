@@ -11,7 +11,7 @@ from iip.errors import ConfigError
 
 
 def open_queues(kind: type[Driver], name: str | None, n: int, **settings: Any) -> list[Any]:
-    """`n` drivers of class `kind` (`Tap`, `Tun`, `AfPacket`, `AfXdp`, `Dpdk`) on device `name`, among which it deals packets flow by flow.
+    """`n` drivers of class `kind` (`Tap`, `Tun`, `AfPacket`, `AfXdp`, `Dpdk`) on device `name`, which deals packets flow by flow.
 
     The settings are those of the class. `Tap` and `Tun` make a device with that many queues, `AfPacket` a group of sockets,
     `AfXdp` and `Dpdk` take the queues from 0 on, which the device must have.
@@ -41,8 +41,8 @@ def _queue(kind: Any, name: str | None, i: int, n: int, first: Any, settings: di
         return AfPacket(str(name), **{"group": (0 if n > 1 else None) if first is None else first.group, **settings})
     if first is None:
         return kind(str(name), queues=n, **settings)
-    done = ("addresses", "mode", "mtu") if kind is AfXdp else ("mtu", "mac", "offload", "ring")
-    return kind(str(name), queue=i, beside=first, **{k: v for k, v in settings.items() if k not in done})
+    shared = ("addresses", "mode", "mtu") if kind is AfXdp else ("mtu", "mac", "offload", "ring")
+    return kind(str(name), queue=i, beside=first, **{k: v for k, v in settings.items() if k not in shared})
 
 
 def _is_dpdk(kind: type[Driver]) -> bool:

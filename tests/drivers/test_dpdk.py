@@ -183,7 +183,7 @@ def test_two_queues(netns):
     while sum(map(len, got)) < 3 * FLOWS:
         assert time.monotonic() < deadline
         for found, probe in zip(got, probes, strict=True):
-            found += ports(probe, 14)
+            found.extend(ports(probe, 14))
     check(got)
     question = STATION + bytes.fromhex("08060001080006040001") + STATION + bytes([10, 7, 0, 9]) + bytes(6) + bytes([10, 7, 0, 2])
     with Raw() as raw:
@@ -192,7 +192,7 @@ def test_two_queues(netns):
     while not all(heard):
         assert time.monotonic() < deadline
         for found, probe in zip(heard, probes, strict=True):
-            found += [f for f in probe.rx() if f[6:12] == STATION]
+            found.extend(f for f in probe.rx() if f[6:12] == STATION)
     assert [len(f) for f in heard] == [1, 1] and heard[0][0][6:42] == question
     with pytest.raises(ConfigError, match="queue=1: has a driver already"):
         DriverProbe(dpdk.Dpdk(DEVICE, queue=1, beside=drivers[0]), PacketPool(packets=64))
@@ -349,10 +349,10 @@ def test_wrong_settings_name_the_setting(wire, settings, words):
 
 def test_pools_that_do_not_fit(wire):
     driver = dpdk.Dpdk(DEVICE)
-    with pytest.raises(ConfigError, match="packet_size=1024: too small.*use packet_size=1664"):
+    with pytest.raises(ConfigError, match=r"packet_size=1024: too small.*use packet_size=1664"):
         DriverProbe(driver, PacketPool(packets=64, packet_size=1024))
     driver = dpdk.Dpdk(DEVICE + ",framesz=2048")
-    with pytest.raises(DriverError, match="for packets with room for 1920 bytes.*2016 bytes will not fit"):
+    with pytest.raises(DriverError, match=r"for packets with room for 1920 bytes.*2016 bytes will not fit"):
         DriverProbe(driver, PacketPool(packets=64))
     driver = dpdk.Dpdk(DEVICE)
     with pytest.raises(DriverError, match="net_af_packet0 is open already"):

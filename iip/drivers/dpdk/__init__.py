@@ -2,9 +2,9 @@
 try:
     from iip.drivers.dpdk.driver import Dpdk
     from iip.drivers.dpdk.port import initialize
-except ImportError as error:
+except ImportError as _error:
     from iip.drivers.dpdk.eal import missing
 
-    raise missing(error) from None
+    raise missing(_error) from None
 
 __all__ = ["Dpdk", "initialize"]
