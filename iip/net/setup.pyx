@@ -249,10 +249,18 @@ cdef NetAddr* _find(NetAddr* addrs, uint32_t n, const Addr* a) noexcept:
     return NULL
 
 
+cdef uint32_t _left(Net* net) noexcept:
+    """Groups that were left, which routers have not heard yet."""
+    cdef uint32_t i, n = 0
+    for i in range(net.n_groups):
+        n += net.groups[i].refs == 0 and net.groups[i].reports
+    return n
+
+
 cdef int _replace_tables(Net* net, object config, list interfaces) except -1:
     """Room for other addresses, routes and the groups that are still joined; the old ones' is freed."""
     cdef uint32_t n = len(interfaces), i, kept = 0
-    cdef uint32_t max_groups = max(_max_groups(config, n), net.max_groups)
+    cdef uint32_t max_groups = max(_max_groups(config, n) + _left(net), net.max_groups)
     cdef uint32_t mask = _addr_mask(n, max_groups)
     cdef NetAddr* addrs = <NetAddr*>calloc(n + 1, sizeof(NetAddr))
     cdef Route* routes = <Route*>calloc(n + len(config.all_routes) + 1, sizeof(Route))
