@@ -41,7 +41,7 @@ class _Retry(NamedTuple):
 
     first: float
     longest: float
-    count: int = 0
+    times: int = 0
 
 
 _RETRIES = {SOLICIT: _Retry(1, 3600), REQUEST: _Retry(1, 30, 10), RENEW: _Retry(10, 600), REBIND: _Retry(10, 600),
@@ -74,8 +74,8 @@ class Client:
     """mac: of our station, 6 bytes; stateless: only ask what else there is to know (advertisements with `other` and without
     `managed`); seed: decides random choices.
 
-    `run(now)` returns the messages to send to `SERVERS`, port 547, and sets `deadline`, when to call it again; `feed(data, now)` takes
-    what came to port 546. `lease` is what we have.
+    `run(now)` returns the messages to send to `SERVERS`, port 547, and sets `deadline`, when to call it again; `feed(data, now)`
+    takes what came to port 546. `lease` is what we have.
     """
 
     def __init__(self, mac: bytes, *, stateless: bool = False, seed: int | None = None) -> None:
@@ -111,7 +111,7 @@ class Client:
         if self.state == SOLICIT and self._offer is not None:
             self._begin(REQUEST, now)
         retry = self._retries.get(self.state)
-        if retry is not None and retry.count and self._sent >= retry.count:
+        if retry is not None and retry.times and self._sent >= retry.times:
             if self.state in (RELEASE, DECLINE):
                 self._settled(now)
             else:
@@ -291,7 +291,8 @@ class Client:
                 if len(part) >= 24:
                     preferred, valid = struct.unpack_from("!II", part, 16)
                     address = IPv6Address(part[:16])
-                    if valid and preferred <= valid and not (address.is_multicast or address.is_link_local or address.is_unspecified):
+                    if valid and preferred <= valid and not (
+                            address.is_multicast or address.is_link_local or address.is_unspecified):
                         found.append(Granted(address, _until(preferred, now), _until(valid, now)))
         renew, rebind = _times(t1, t2, found, now)
         return code, Lease(server, tuple(found), _addresses(options), _names(options), renew, rebind)

@@ -1,5 +1,6 @@
 """The DHCPv6 client: states in virtual time with a server of our own, in a stack, and against dnsmasq on a TAP device."""
 import asyncio
+import itertools
 import random
 import socket
 import struct
@@ -99,7 +100,7 @@ def test_solicitations_are_repeated_later_and_later():
         now = client.deadline
         waits.append((now - before) / SECOND)
     assert 1.9 <= waits[0] <= 2.31
-    for one, two in zip(waits[:9], waits[1:10], strict=True):
+    for one, two in itertools.pairwise(waits[:10]):
         assert 1.9 * one <= two <= 2.1 * one
     assert all(3240 <= wait <= 3960 for wait in waits[-3:])
     assert elapsed == b"\xff\xff"
@@ -160,7 +161,7 @@ def test_renewal_rebinding_and_the_end():
         at = client.deadline
         seen += [(round((at - now) / SECOND), *parsed(message)[:1]) for message in client.run(at)]
     assert [at for at, kind in seen if kind == RENEW][-1] < 96
-    assert [at for at, kind in seen if kind == REBIND][0] == 96
+    assert next(at for at, kind in seen if kind == REBIND) == 96
     assert seen[-1] == (200, SOLICIT)
 
 
@@ -219,8 +220,9 @@ def test_release_and_decline():
 
 def test_what_is_not_for_us():
     client, solicit = soliciting()
-    for bad in (answer(solicit, 2, ia(OURS), client=b"other"), answer(solicit, 2, ia(OURS), server=b""), answer(solicit, 7, ia(OURS)),
-                answer(b"\0\0\0\0", 2, ia(OURS)), answer(solicit, 2), answer(solicit, 2, ia(OURS, status=2, valid=0, preferred=0)),
+    for bad in (answer(solicit, 2, ia(OURS), client=b"other"), answer(solicit, 2, ia(OURS), server=b""),
+                answer(solicit, 7, ia(OURS)), answer(b"\0\0\0\0", 2, ia(OURS)), answer(solicit, 2),
+                answer(solicit, 2, ia(OURS, status=2, valid=0, preferred=0)),
                 answer(solicit, 2, ia(OURS), (13, b"\0\2")), answer(solicit, 2, ia(IPv6Address("fe80::1"))),
                 answer(solicit, 2, ia(OURS, preferred=300)), answer(solicit, 2, ia(OURS))[:-1], b""):
         assert not client.feed(bad, 0)

@@ -31,8 +31,8 @@ class Two:
         config = Config(medium="ethernet", address_check=False, **settings)
         self.now = 0
         self.apps = App(), App()
-        self.a, self.b = (Engine(config.replace(addresses=addresses), app, end, seed=seed) for seed, (addresses, app, end) in enumerate(
-            [(["10.0.0.1/24", "fd00::1/64"], self.apps[0], link.a), (["10.0.0.2/24", "fd00::2/64"], self.apps[1], link.b)]))
+        self.a = Engine(config.replace(addresses=["10.0.0.1/24", "fd00::1/64"]), self.apps[0], link.a, seed=1)
+        self.b = Engine(config.replace(addresses=["10.0.0.2/24", "fd00::2/64"]), self.apps[1], link.b, seed=2)
         self.b.tcp_listen(7)
         self.link = link
 
