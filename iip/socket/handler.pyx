@@ -1,17 +1,23 @@
 """The engine's callbacks for sockets: noted without a line of Python, and passed on after the pass. So a signal, whose Python handler
 may raise anywhere, never comes between an event and what becomes of it."""
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from iip.address cimport addr_object
 from iip.connection cimport Connection
-from iip.engine cimport Engine
+from iip.engine cimport Engine, SynInfo
 from iip.handler cimport PythonHandler
 from iip.tcp.tcb cimport TF_USED, Tcb
 
 from collections import deque
 
 from iip.connection import Reason
+from iip.events import Syn
 
+ctypedef bint (*accept_call)(Recorder, Engine, const SynInfo*) noexcept nogil
 ctypedef void (*note_call)(Recorder, Engine, uint64_t, void*) noexcept nogil
 ctypedef void (*number_call)(Recorder, Engine, uint64_t, uint32_t) noexcept nogil
 ctypedef void (*payload_call)(Recorder, Engine, uint64_t, const uint8_t*, uint32_t) noexcept nogil
@@ -21,6 +27,7 @@ cdef class Recorder(PythonHandler):
     """Notes what is for an object with the methods of `iip.Handler`, until `dispatch`. SYNs are decided on at once."""
 
     cdef object queue             # of (method, arguments); method None: payload, (connection, bytes)
+    cdef object last              # the socket whose bytes came last
     cdef bint busy                # in dispatch
 
     def __init__(self, user):
@@ -45,6 +52,7 @@ cdef class Recorder(PythonHandler):
             self.queue.popleft()
             raise
         finally:
+            self.last = None
             self.busy = False
 
     cdef int arrived(self, Connection conn, bytes data) except -1:
@@ -57,6 +65,9 @@ cdef class Recorder(PythonHandler):
             core.buffer += data
             self.queue[0] = core.changed, ()
         return 0
+
+    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
+        return (<accept_call><void*>_accept)(self, engine, syn)
 
     cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
         (<note_call><void*>_note)(self, engine, conn, <void*>self.on_accepted)
@@ -77,6 +88,44 @@ cdef class Recorder(PythonHandler):
         (<number_call><void*>_closed)(self, engine, conn, <uint32_t>reason)
 
 
+cdef int _append(bytearray buffer, const uint8_t* data, uint32_t n) except -1:
+    cdef Py_ssize_t before = PyByteArray_GET_SIZE(buffer)
+    PyByteArray_Resize(buffer, before + n)
+    memcpy(PyByteArray_AS_STRING(buffer) + before, data, n)
+    return 0
+
+
+def head(bytearray buffer not None, Py_ssize_t n):
+    """The first bytes. No view is taken: a signal's handler may run the engine, which appends."""
+    return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), min(n, PyByteArray_GET_SIZE(buffer)))
+
+
+def head_into(bytearray buffer not None, view):
+    """The same, as many as fit, into memory of the caller's; how many."""
+    cdef Py_buffer out
+    cdef Py_ssize_t n
+    PyObject_GetBuffer(view, &out, PyBUF_WRITABLE)
+    n = min(out.len, PyByteArray_GET_SIZE(buffer))
+    memcpy(out.buf, PyByteArray_AS_STRING(buffer), n)
+    PyBuffer_Release(&out)
+    return n
+
+
+cdef class Notified:
+    """What a driver calls, with the lock held, when it has packets."""
+
+    cdef object worker
+
+    def __init__(self, worker):
+        self.worker = worker
+
+    def __call__(self):
+        if self.worker.runner:
+            self.worker.again = True
+        else:
+            self.worker.wake()
+
+
 cdef class Note:
     """A callback that is noted."""
     cdef object queue
@@ -92,6 +141,17 @@ cdef class Note:
 cdef tuple _REASONS = tuple(Reason)
 
 
+cdef bint _accept(Recorder self, Engine engine, const SynInfo* syn) noexcept:
+    """Interrupted: yes, since `tcp_accepted` looks again."""
+    try:
+        return bool(self.on_accept(Syn(
+            addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
+            bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
+    except BaseException as error:
+        self.failed(engine, error)
+        return not isinstance(error, Exception)
+
+
 cdef void _note(Recorder self, Engine engine, uint64_t handle, void* method) noexcept:
     try:
         self.queue.append((<object>method, (self.conn(engine, handle),)))
@@ -100,8 +160,18 @@ cdef void _note(Recorder self, Engine engine, uint64_t handle, void* method) noe
 
 
 cdef void _payload(Recorder self, Engine engine, uint64_t handle, const uint8_t* data, uint32_t n) noexcept:
+    """Into the socket's buffer, unless the socket is still to be made."""
+    cdef Connection conn
     try:
-        self.queue.append((None, (self.conn(engine, handle), PyBytes_FromStringAndSize(<const char*>data, n))))
+        conn = self.conn(engine, handle)
+        core = conn.context
+        if core is None:
+            self.queue.append((None, (conn, PyBytes_FromStringAndSize(<const char*>data, n))))
+        else:
+            _append(core.buffer, data, n)
+            if self.last is not core or not self.queue:
+                self.last = core
+                self.queue.append((core.changed, ()))
     except BaseException as error:
         self.failed(engine, error)
 

@@ -21,7 +21,7 @@ from iip.facade import Engine
 from iip.memory.pool import PacketPool
 from iip.socket.base import Core, Place
 from iip.socket.events import Events
-from iip.socket.handler import Recorder
+from iip.socket.handler import Notified, Recorder
 from iip.socket.resolver import Resolver
 from iip.socket.worker import Worker
 
@@ -74,7 +74,7 @@ class Stack:
         self.random = random.SystemRandom() if seed is None else random.Random(seed)
         self.resolver = Resolver(self, nameservers, hosts)
         self.error: BaseException | None = None           # what ended the stack
-        self._told = driver.fileno() is not None or driver.notify(self.worker.notified)
+        self._told = driver.fileno() is not None or driver.notify(Notified(self.worker))
         self.closed = False
         _open.add(self)
         self.worker.add(self)

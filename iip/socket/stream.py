@@ -12,6 +12,7 @@ from iip.connection import Connection, Reason
 from iip.errors import IipError
 from iip.socket import options
 from iip.socket.base import Core, Place, find
+from iip.socket.handler import head, head_into
 
 if TYPE_CHECKING:
     from iip.socket.stack import Stack
@@ -213,8 +214,7 @@ class StreamCore(Core):
             if not peek:
                 buffer.clear()
         else:
-            with memoryview(buffer) as view:
-                data = bytes(view[:n])
+            data = head(buffer, n)
             if not peek:
                 del buffer[:n]
         if not peek:
@@ -222,11 +222,9 @@ class StreamCore(Core):
         return data
 
     def take_into(self, view: memoryview, peek: bool) -> int:
-        buffer, n = self.buffer, min(len(view), len(self.buffer))
-        with memoryview(buffer) as have:
-            view[:n] = have[:n]
+        n = head_into(self.buffer, view)
         if not peek:
-            del buffer[:n]
+            del self.buffer[:n]
             self._taken(n)
         return n
 

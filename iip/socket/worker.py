@@ -30,8 +30,8 @@ class Worker:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._woken = False
         self._thread: threading.Thread | None = None
-        self._runner = 0          # the thread that runs the engines at this moment
-        self._again = False       # meanwhile something was to be done
+        self.runner = 0          # the thread that runs the engines at this moment
+        self.again = False       # meanwhile something was to be done
         self._until: float = 0    # when the thread wakes by itself, ns
 
     def __del__(self) -> None:
@@ -59,17 +59,10 @@ class Worker:
             self._woken = True
             os.eventfd_write(self._event, 1)
 
-    def notified(self) -> None:
-        """A driver has packets. Called with the lock."""
-        if self._runner:
-            self._again = True
-        else:
-            self.wake()
-
     def run(self) -> None:
         """Run the engines at once, after they were told something. Called with the lock."""
-        if self._runner:          # from a callback
-            self._again = True
+        if self.runner:          # from a callback
+            self.again = True
         elif all(stack.inline for stack in self.stacks):
             try:
                 deadline = self._passes()
@@ -83,22 +76,22 @@ class Worker:
 
     def _passes(self) -> float:
         """Until there is nothing to do, or much was done. When to go on, ns."""
-        self._runner = threading.get_ident()
+        self.runner = threading.get_ident()
         try:
             for _ in range(_PASSES):
-                self._again = False
+                self.again = False
                 now = time.monotonic_ns()
                 deadlines = [deadline for stack in self.stacks.copy() if (deadline := stack.run(now)) is not None]
                 deadline = min(deadlines, default=_NEVER)
-                if deadline > now and not self._again:
+                if deadline > now and not self.again:
                     return deadline
             return 0
         finally:
-            self._runner = 0
+            self.runner = 0
 
     def ours(self) -> bool:
         """Does this thread run the engines?"""
-        return threading.current_thread() is self._thread or self._runner == threading.get_ident()
+        return threading.current_thread() is self._thread or self.runner == threading.get_ident()
 
     def join(self) -> None:
         """Wait for the thread if it is ending."""
