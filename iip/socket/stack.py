@@ -39,8 +39,8 @@ _open: weakref.WeakSet[Stack] = weakref.WeakSet()
 
 
 class Stack:
-    """A TCP/IP stack whose sockets any thread may use. The engine runs, without the GIL, in the thread whose call gives it something
-    to do, and for packets and deadlines in a thread of the stack's, which sleeps while nothing happens.
+    """A TCP/IP stack whose sockets any thread may use. The engine runs, without the GIL, in the thread whose call gives it
+    something to do, and for packets and deadlines in a thread of the stack's, which sleeps while nothing happens.
 
     driver: where packets come from and go to; config: an `iip.Config`, or give its settings by name; nameservers: addresses of DNS
     servers to ask through the stack (needs the extra ``iip[dns]``); pool, seed: as for `iip.Engine`; worker: a `Worker` to share
