@@ -22,7 +22,7 @@ class Pair:
     def __init__(self, client, server, *, connections=32, version=4, packets=None, settings=None, **link):
         a, self.server, bits = ADDRESSES[version]
         self.pool = iip.PacketPool(packets or max(8192, 4 * connections), packet_size=max(2048, link.get("mtu", 1500) + 256 & ~63))
-        self.link = MemoryLink(capacity=1 << 16, **link)
+        self.link = MemoryLink(capacity=max(1 << 16, connections), **link)     # room for one of each
         chosen = {"max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256,
                   "mtu": link.get("mtu", 1500), **(settings or {})}
         self.a, self.b = (
