@@ -6,7 +6,7 @@ import numpy as np
 import iip
 from iip.apps import bench as native
 from iip.apps import bench_batch, bench_python
-from iip.drivers import MemoryLink
+from iip.drivers import Impair, Impairments, MemoryLink
 from iip.runtime.pair import run_rounds
 
 HANDLERS = {"cython": native, "python": bench_python, "batch": bench_batch}
@@ -16,18 +16,19 @@ PER_PORT = 20_000                 # connections to each port of the server
 
 
 class Pair:
-    """`a` is the client; `now` is virtual. `settings` of both engines are for many connections; `link` says what the
-    memory link offers."""
+    """`a` is the client; `now` is virtual. `settings` of both engines are for many connections; `loss` is what the wire
+    takes of the client's packets (None: there is no wire); `link` says what the memory link offers."""
 
-    def __init__(self, client, server, *, connections=32, version=4, packets=None, settings=None, **link):
+    def __init__(self, client, server, *, connections=32, version=4, packets=None, settings=None, loss=None, **link):
         a, self.server, bits = ADDRESSES[version]
         self.pool = iip.PacketPool(packets or max(8192, 4 * connections), packet_size=max(2048, link.get("mtu", 1500) + 256 & ~63))
         self.link = MemoryLink(capacity=max(1 << 16, connections), **link)     # room for one of each
         chosen = {"max_connections": 2 * connections + 16, "max_half_open": 1 << 20, "tx_queue": 1 << 14, "burst": 256,
                   "mtu": link.get("mtu", 1500), **(settings or {})}
+        ends = [self.link.a if loss is None else Impair(self.link.a, seed=3, tx=Impairments(loss=loss)), self.link.b]
         self.a, self.b = (
             iip.Engine(iip.Config(addresses=[f"{address}/{bits}"], **chosen), handler, end, self.pool, seed=seed)
-            for seed, address, handler, end in ((1, a, client, self.link.a), (2, self.server, server, self.link.b)))
+            for seed, address, handler, end in ((1, a, client, ends[0]), (2, self.server, server, ends[1])))
         self.now = 0
         self.listen(1)
 
@@ -76,6 +77,14 @@ def bulk(*, handler="cython", connections=1, **options):
     pair.open(connections)
     pair.run(2000)
     return pair, sink
+
+
+def in_flight(segments, *, loss=0.0):
+    """As `bulk`, over a wire, with always so many segments of 1448 bytes in flight."""
+    native.register_unyielding()
+    room = 1448 * segments
+    return bulk(packets=8192 + 6 * segments, loss=loss, settings={
+        "congestion": "unyielding", "autotune": False, "receive_buffer": room, "send_buffer": 2 * room, "out_of_order": 1 << 16})
 
 
 def cycle(*, width=32, size=1, slots=512, **options):
