@@ -5,7 +5,7 @@ cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
 from iip.memory.pool cimport NIL, PKT_TX_TSO4, PKT_TX_TSO6, Packet, pkt, pkt_data, pkt_free
-from iip.memory.slab cimport slab_handle, slab_in_use, slab_live, slab_lookup
+from iip.memory.slab cimport slab_in_use, slab_live, slab_lookup
 from iip.net.gro cimport gro_burst
 from iip.net.gso cimport finish_checksum, gso_segment
 from iip.net.net cimport net_input, net_loopback_pop, net_next_deadline, net_setup, net_teardown, net_timers
@@ -18,7 +18,7 @@ from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty, mark_ready
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
-from iip.tcp.lookahead cimport AHEAD_MANY, Ahead, look_ahead
+from iip.tcp.lookahead cimport AHEAD_MANY, AHEAD_PACKET, Ahead, look_ahead
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -214,7 +214,7 @@ cdef class Engine:
         return _find(self, conn)
 
     cdef uint64_t handle(self, Tcb* t) noexcept nogil:
-        return slab_handle(self.slab, t.id)
+        return tcb_handle(t)
 
     cdef int64_t send(self, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         """Queue a copy of `data`. The bytes taken (fewer when the send buffer or the pool is full), -1 when the
@@ -280,7 +280,7 @@ cdef class Engine:
                           int* error) noexcept nogil:
         """Open a connection; the handle, or 0 with `error` set (OPEN_*)."""
         cdef Tcb* t = user_open(self.tcp, source, remote, source_port, port, error)
-        return 0 if t == NULL else slab_handle(self.slab, t.id)
+        return 0 if t == NULL else tcb_handle(t)
 
     cdef void fastopen(self, uint64_t conn) noexcept nogil:
         """Let what is queued before the next run go with the SYN (RFC 7413); the server may see it twice."""
@@ -325,9 +325,10 @@ cdef void _input_many(Engine self, int n) noexcept nogil:
     """A burst for so many connections that no cache holds them."""
     cdef Ahead ahead
     cdef int i
-    for i in range(n):
+    for i in range(-AHEAD_PACKET, n):
         look_ahead(self.tcp, &ahead, self.rx, n, i)
-        _input_one(self, self.rx[i])
+        if i >= 0:
+            _input_one(self, self.rx[i])
 
 
 cdef inline Tcb* _find(Engine self, uint64_t conn) noexcept nogil:
@@ -429,7 +430,7 @@ cdef void _deliver(Engine self, Tcb* t) noexcept nogil:
     """All that happened to one connection, in order. A callback may call anything; the slot stays until the
     output phase."""
     cdef uint32_t events = t.events, n
-    cdef uint64_t conn = slab_handle(self.slab, t.id)
+    cdef uint64_t conn = tcb_handle(t)
     self.at_conn = conn
     self.at_tcb = t
     t.events = 0

@@ -2,9 +2,9 @@
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, Py_buffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+from iip.memory.raw cimport free_lines, zalloc_lines
 
 import numpy as np
 
@@ -211,10 +211,10 @@ cdef class PacketPool:
         self.c.reserve = packets >> 4
         self.c.released = NIL
         n_desc = packets + views
-        self._tables = calloc(1, n_desc * (sizeof(Packet) + 4) + 64)
+        self._tables = zalloc_lines(n_desc, sizeof(Packet) + 4)
         if self._tables == NULL:
             raise MemoryError("no memory for the descriptors of the packet pool")
-        self.c.packets = <Packet*>((<uintptr_t>self._tables + 63) & ~<uintptr_t>63)
+        self.c.packets = <Packet*>self._tables
         self.c.free_direct = <uint32_t*>(self.c.packets + n_desc)
         self.c.free_indirect = self.c.free_direct + self.c.n_direct
         for i in range(<uint32_t>n_desc):
@@ -234,7 +234,7 @@ cdef class PacketPool:
     def __dealloc__(self):
         if self._tables != NULL:
             self.drain_released()
-            free(self._tables)
+            free_lines(self._tables)
 
     cdef void drain_released(self):
         """Hand lent memory whose last view is gone back to its owner."""

@@ -2,13 +2,34 @@
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+    static inline void iip_huge_pages(char *p, size_t n)
+    {
+        const size_t page = (size_t)2 << 20;
+        char *begin = p + (page - 1 - ((size_t)p - 1) % page);
+        char *end = p + n - ((size_t)p + n) % page;
+        if (n >= 2 * page && begin < end)
+            madvise(begin, (size_t)(end - begin), MADV_HUGEPAGE);
+    }
+    #else
+    #define iip_huge_pages(p, n) ((void)(p))
+    #endif
+    """
+    void huge_pages "iip_huge_pages"(char* p, size_t n) noexcept nogil
+
 cdef enum:
     CACHE_LINE = 64
 
 
 cdef inline void* zalloc_lines(size_t count, size_t size) noexcept nogil:
     """`count * size` zero bytes that start on a cache line, or NULL. The C library takes large blocks from the
-    kernel, which supplies a page when it is first touched. To be freed by `free_lines` only."""
+    kernel, which supplies a page when it is first touched, of 2 MiB if it can: tables of 4 MiB and more are looked up
+    at random, and no TLB holds so many small ones. To be freed by `free_lines` only."""
     cdef size_t n
     cdef char* base
     cdef char* p
@@ -18,6 +39,7 @@ cdef inline void* zalloc_lines(size_t count, size_t size) noexcept nogil:
     base = <char*>calloc(1, n + 2 * CACHE_LINE)
     if base is NULL:
         return NULL
+    huge_pages(base, n + 2 * CACHE_LINE)
     p = base + 2 * CACHE_LINE - <size_t>base % CACHE_LINE
     (<void**>(p - sizeof(void*)))[0] = base    # at least 65 bytes lie before p
     return p

@@ -84,6 +84,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t = tcb(s, <uint32_t>i)
     memset(t, 0, sizeof(Tcb))
     t.id = <uint32_t>i
+    t.gen = s.tcbs.gens[i]
     t.flow.src = local[0]
     t.flow.dst = remote[0]
     t.flow.df = 1
@@ -98,7 +99,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.rto = s.conf.rto_initial
     t.rcv_buf = s.conf.receive_buffer
     t.snd_buf = s.conf.send_buffer
-    t.last_rx = t.last_tx = t.last_data = s.now
+    t.last_rx = t.last_data = s.now
     t.cc = s.conf.cc
     t.challenge_at = -1           # never
     _take_settings(s, t)

@@ -3,8 +3,8 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from iip.memory.slab cimport slab_handle, slab_live
-from iip.tcp.tcb cimport TF_PASSIVE, TF_SACK, TF_TS, Tcb, tcb, tcp_in_flight
+from iip.memory.slab cimport slab_live
+from iip.tcp.tcb cimport TF_PASSIVE, TF_SACK, TF_TS, Tcb, tcb, tcb_handle, tcp_in_flight
 
 cdef packed struct Row:
     uint8_t local[16]
@@ -63,7 +63,7 @@ cdef void _fill(Tcp* s, Tcb* t, Row* r) noexcept nogil:
     r.timestamps = (t.flags & TF_TS) != 0
     r.snd_wscale, r.rcv_wscale = t.snd_wscale, t.rcv_wscale
     r.dup_acks, r.backoff = t.dup_acks, t.backoff
-    r.handle = slab_handle(s.tcbs, t.id)
+    r.handle = tcb_handle(t)
     r.iss, r.irs = t.iss, t.irs
     r.snd_una, r.snd_nxt, r.snd_wnd = t.snd_una, t.snd_nxt, t.snd_wnd
     r.rcv_nxt, r.rcv_wnd = t.rcv_nxt, t.rcv_adv - t.rcv_nxt

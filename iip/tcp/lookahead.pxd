@@ -1,28 +1,29 @@
 """Memory that the next packets will want, asked for while others are dealt with.
 
-With many connections every packet meets one that is in no cache. `Ahead` takes the packets of a burst through three
-steps, each a few packets before the next: the packet's header, the entry of the table, the connection. Guesses are
-enough: a wrong one costs time, nothing else.
+With many connections every packet meets one that is in no cache. `Ahead` takes the packets of a burst through five
+steps, each a packet or more before the next: the packet's headers, the entry of the table, the connection, the record that the
+packet may acknowledge, the cell that is free then and is sent from next. Guesses are enough: a wrong one costs time, nothing else.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data
 from iip.net.types cimport Addr, addr_from4, addr_from6
 from iip.tcp.demux cimport demux_hash
-from iip.tcp.tcb cimport Tcb, Tcp, tcb
+from iip.tcp.tcb cimport HOT_LINES, Tcb, Tcp, tcb
 from iip.wire.bytes cimport load16, prefetch
 
 cdef enum:
-    AHEAD_PACKET = 8              # packets before their turn
-    AHEAD_ENTRY = 5
-    AHEAD_CONNECTION = 3
-    AHEAD_RECORD = 1
+    AHEAD_PACKET = 16             # packets before their turn
+    AHEAD_ENTRY = 12
+    AHEAD_CONNECTION = 8
+    AHEAD_RECORD = 4
+    AHEAD_CELL = 2
     AHEAD_MANY = 2048             # with fewer connections the caches know them all
-    AHEAD_SLOTS = 8               # a power of two, more than AHEAD_ENTRY
-    LINES = 12                    # of a connection that a segment usually touches
+    AHEAD_SLOTS = 16              # a power of two, more than AHEAD_ENTRY
+    LINE = 64                     # bytes of a cache line
 
 
 cdef struct Ahead:
-    uint32_t slots[8]             # index in the table, then the connection's
+    uint32_t slots[16]            # index in the table, then the connection's
 
 
 cdef inline uint32_t _entry_of(Tcp* s, Packet* k) noexcept nogil:
@@ -49,28 +50,48 @@ cdef inline uint32_t _connection_at(Tcp* s, uint32_t entry) noexcept nogil:
     if s.table[entry].hash == 0:
         return NIL
     p = <const uint8_t*>tcb(s, s.table[entry].id)
-    for i in range(LINES):
-        prefetch(p + 64 * i)
+    for i in range(HOT_LINES):
+        prefetch(p + LINE * i)
     return s.table[entry].id
 
 
+cdef inline void _record_of(Tcp* s, uint32_t id) noexcept nogil:
+    """Ask for both lines of the oldest record in flight."""
+    cdef Packet* k
+    if id != NIL and tcb(s, id).rtx_head != NIL:
+        k = pkt(s.pool, tcb(s, id).rtx_head)
+        prefetch(k)
+        prefetch(<const uint8_t*>k + LINE)
+
+
+cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:
+    """Ask for where its headers and its payload lie."""
+    cdef const uint8_t* p
+    if id != NIL and tcb(s, id).rtx_head != NIL:
+        p = pkt_data(pkt(s.pool, tcb(s, id).rtx_head))
+        prefetch(p - LINE)
+        prefetch(p)
+
+
+cdef inline uint32_t* _slot(Ahead* a, int i) noexcept nogil:
+    return &a.slots[i & (AHEAD_SLOTS - 1)]
+
+
 cdef inline void look_ahead(Tcp* s, Ahead* a, const uint32_t* packets, int n, int i) noexcept nogil:
-    """Packet `i` of `n` is next."""
-    cdef uint32_t* slot
-    cdef Tcb* t
+    """Packet `i` of `n` is next. Begin with -AHEAD_PACKET."""
+    cdef const uint8_t* p
+    cdef uint32_t entry
     if i + AHEAD_PACKET < n:
-        prefetch(pkt_data(pkt(s.pool, packets[i + AHEAD_PACKET])))
-    if i + AHEAD_ENTRY < n:
-        slot = &a.slots[(i + AHEAD_ENTRY) & (AHEAD_SLOTS - 1)]
-        slot[0] = _entry_of(s, pkt(s.pool, packets[i + AHEAD_ENTRY]))
-        prefetch(&s.table[slot[0]])
-    if i + AHEAD_CONNECTION < n and i >= AHEAD_ENTRY - AHEAD_CONNECTION:
-        slot = &a.slots[(i + AHEAD_CONNECTION) & (AHEAD_SLOTS - 1)]
-        slot[0] = _connection_at(s, slot[0])
-    if i + AHEAD_RECORD < n and i >= AHEAD_ENTRY - AHEAD_RECORD:
-        slot = &a.slots[(i + AHEAD_RECORD) & (AHEAD_SLOTS - 1)]
-        if slot[0] != NIL:
-            t = tcb(s, slot[0])
-            if t.rtx_head != NIL:
-                prefetch(pkt(s.pool, t.rtx_head))
-                prefetch(<const uint8_t*>pkt(s.pool, t.rtx_head) + 64)
+        p = pkt_data(pkt(s.pool, packets[i + AHEAD_PACKET]))
+        prefetch(p)
+        prefetch(p + LINE)
+    if 0 <= i + AHEAD_ENTRY < n:
+        entry = _entry_of(s, pkt(s.pool, packets[i + AHEAD_ENTRY]))
+        prefetch(&s.table[entry])
+        _slot(a, i + AHEAD_ENTRY)[0] = entry
+    if 0 <= i + AHEAD_CONNECTION < n:
+        _slot(a, i + AHEAD_CONNECTION)[0] = _connection_at(s, _slot(a, i + AHEAD_CONNECTION)[0])
+    if 0 <= i + AHEAD_RECORD < n:
+        _record_of(s, _slot(a, i + AHEAD_RECORD)[0])
+    if 0 <= i + AHEAD_CELL < n:
+        _cell_of(s, _slot(a, i + AHEAD_CELL)[0])

@@ -25,6 +25,5 @@ cdef inline bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil:
     t.last_ack_sent = t.rcv_nxt
     t.flags &= ~<uint32_t>(TF_ACK_NOW | TF_ACK_LATER)
     t.t_ack = TIMER_OFF
-    t.last_tx = s.now
     t.segs_out += 1
     return True

@@ -3,12 +3,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from iip.memory.pool cimport NIL
+from iip.memory.raw cimport CACHE_LINE, free_lines, zalloc_lines
 from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport (
-    EXTRA, EXTRA_ECN, FASTOPEN_CLIENT, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, AccEcn, DemuxEntry, FastOpenEntry, Tcb,
-    TcpConf)
+    EXTRA, EXTRA_ECN, FASTOPEN_CLIENT, HOT_LINES, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, AccEcn, DemuxEntry,
+    FastOpenEntry, Tcb, TcpConf)
 from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
 
@@ -113,6 +114,8 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     cdef int i
     if sizeof(Tcb) > TCB_STRIDE:
         raise SystemError(f"a connection takes {sizeof(Tcb)} bytes, more than TCB_STRIDE")
+    if <size_t>&(<Tcb*>NULL).wheel_next != HOT_LINES * CACHE_LINE:
+        raise SystemError(f"the hot part of a connection takes {<size_t>&(<Tcb*>NULL).wheel_next} bytes")
     if EXTRA_ECN + sizeof(AccEcn) > EXTRA:
         raise SystemError(f"{sizeof(AccEcn)} bytes of AccEcn do not fit into EXTRA")
     memset(s, 0, sizeof(Tcp))
@@ -127,7 +130,7 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
         raise MemoryError(f"no memory for max_connections={config.max_connections}")
     s.tcbs = slab
     s.tcb_base = slab.objects
-    s.table = <DemuxEntry*>calloc(size, sizeof(DemuxEntry))
+    s.table = <DemuxEntry*>zalloc_lines(size, sizeof(DemuxEntry))
     s.extra = <uint8_t*>calloc(config.max_connections, EXTRA)
     if s.table == NULL or s.extra == NULL:
         tcp_teardown(s)
@@ -155,7 +158,7 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
 
 
 cdef void tcp_teardown(Tcp* s):
-    free(s.table)
+    free_lines(s.table)
     free(s.extra)
     free(s.tally)
     free(s.fastopen_cache)

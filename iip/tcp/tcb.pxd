@@ -163,7 +163,9 @@ cdef enum CloseReason:
 
 
 cdef struct Tcb:
-    # identity and state
+    # The first HOT_LINES cache lines are what segments in order touch, so that one of many connections is fetched with few
+    # misses; behind them is what timers, loss, bulk data and the ends of a connection need. `tcp_setup` checks where.
+    # line 0: identity and state
     Flow flow                     # src is our side
     uint16_t lport
     uint16_t rport
@@ -171,9 +173,9 @@ cdef struct Tcb:
     uint8_t snd_wscale
     uint8_t rcv_wscale
     uint8_t dup_acks
+    # line 1: sequence space
     uint32_t flags                # TF_*
     uint32_t id                   # slot
-    # sequence space
     uint32_t rcv_nxt
     uint32_t rcv_adv              # right edge of the window we offered
     uint32_t last_ack_sent
@@ -188,9 +190,9 @@ cdef struct Tcb:
     uint32_t rcv_buf              # and its limit
     uint32_t events               # EV_*
     uint32_t rx_head              # payload in order, to be delivered
+    # line 2: sending
     uint32_t rx_tail
     uint32_t acked                # bytes to report as acknowledged
-    # sending
     uint32_t mss                  # payload bytes of a full segment, options subtracted
     uint32_t cwnd                 # bytes
     uint32_t ssthresh
@@ -208,133 +210,91 @@ cdef struct Tcb:
     uint32_t rtx_hint             # the first record that may be lost and not retransmitted, or NIL
     uint32_t sacked               # sequence space of records in flight that are SACKed,
     uint32_t lost                 # thought lost and not retransmitted,
+    # line 3: lists and timers; times in ns
     uint32_t snd_buf              # limit of unsent + unacknowledged, bytes
     uint32_t dirty_next
     uint32_t ready_next
-    uint32_t max_wnd              # largest window the peer offered
-    # time, ns
+    uint32_t ooo_head             # out-of-order segments, in sequence order
     int64_t rto
     int64_t srtt
     int64_t rttvar
     int64_t t_rto                 # deadlines; NEVER when off
     int64_t t_ack
-    int64_t t_idle                # keepalive, FIN-WAIT-2, TIME-WAIT
-    int64_t t_pace                # the next segment may leave
     int64_t wheel_at              # when the wheel looks at this connection next
+    # line 4: RACK-TLP (RFC 8985)
     int64_t last_rx
-    int64_t last_tx
     int64_t last_data             # when new data left last
-    uint32_t wheel_next
-    uint32_t wheel_prev
-    uint32_t wheel_slot
-    # recovery
-    uint32_t recover              # RFC 6582
-    uint32_t sent_head            # records neither SACKed nor lost, in the order they were sent last
-    uint32_t sent_tail
-    uint32_t sack_hint            # the record that filled a gap last, or NIL
-    uint32_t fack                 # right edge of the highest SACK block
-    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
-    uint32_t rack_end             # RFC 8985 §5.2: the latest sent segment known to have arrived: its end,
-    int64_t rack_xmit             # when it was sent,
-    int64_t rack_rtt              # and its round-trip time
+    int64_t rack_xmit             # §5.2: the latest sent segment known to have arrived: when it was sent,
+    int64_t rack_rtt              # its round-trip time,
+    uint32_t rack_end             # and its end
+    uint32_t tlp_end              # 0: no loss probe is out
     int64_t min_rtt
     int64_t min_rtt_at
     uint8_t reo_seen              # reordering was seen
     uint8_t reo_mult              # quarters of min_rtt that the reordering window has
     uint8_t reo_persist           # recoveries until it is narrow again
     uint8_t timer                 # what t_rto is for: TM_*
-    uint32_t tlp_end              # 0: no loss probe is out
-    uint8_t tlp_retrans           # it was a retransmission
+    uint8_t tlp_retrans           # the loss probe was a retransmission
     uint8_t frto                  # RFC 5682: 1 head retransmitted after a timeout, 2 new data sent after that
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint8_t fastopen              # FO_*
-    uint8_t n_recent              # values in ooo_recent
-    uint16_t tso                  # most payload bytes that the device cuts into segments; 0: it does not
-    uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
-    uint32_t retrans_high         # end of the highest retransmission
-    int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
-    uint32_t undo_marker          # snd_una when the episode began
-    uint32_t prior_cwnd
-    uint32_t prior_ssthresh
-    uint32_t prr_delivered        # RFC 6937: bytes delivered and sent in this recovery,
-    uint32_t prr_out
-    uint32_t recover_fs           # and in flight when it began
-    SackBlock sack_cache[4]       # blocks of the previous ACK
-    uint32_t ooo_head             # out-of-order segments, in sequence order
-    uint32_t ooo_tail
-    uint32_t n_ooo
-    uint32_t ooo_recent[4]        # sequence numbers of the latest arrivals, latest first: their blocks are reported first
-    uint32_t ooo_next             # connections with a gap, the oldest gap first
-    uint32_t ooo_prev
-    uint32_t iss
-    uint32_t irs
-    uint16_t peer_mss
-    uint8_t backoff               # retransmissions of the oldest segment
-    uint8_t probes                # unanswered window or keepalive probes
-    uint16_t quick_acks           # ACKs still to be sent at once
-    uint8_t close_reason
-    uint8_t dup_owed              # duplicate ACKs to send to a peer without SACK
-    uint32_t tw_next              # TIME-WAIT connections, oldest first
-    uint32_t tw_prev
-    int64_t syn_sent_at
-    int64_t ts_recent_at
-    int64_t challenge_at          # RFC 5961 §7: when the last challenge ACK left
-    int64_t stalled_since         # first transmission of what is still unacknowledged
-    int64_t persist_since         # the peer's window is closed since then
-    uint64_t bytes_acked
-    uint64_t bytes_received
-    uint32_t n_retransmits
-    uint32_t fin_seq
-    # what the receiver knows and decides
-    int64_t data_rx_at            # when payload came last, in order
-    int64_t ato                   # how long an ACK may wait
-    int64_t ato_calm              # gaps between arrivals up to this change nothing
-    int64_t rcv_rtt               # round trip as the receiver sees it, 0: unknown
-    int64_t rcv_rtt_at            # when the measurement began that ends at sequence number
-    uint32_t rcv_rtt_seq
-    uint32_t rcv_mss              # the largest segment that came, bytes of payload
-    int64_t tune_at               # buffer tuning: since when bytes are counted,
-    uint32_t tune_seq             # and from which
-    uint32_t tune_space           # bytes of the best round trip so far
-    # probing of the path MTU (RFC 4821), in payload bytes of a full segment
-    uint32_t mtu_at               # when the search began, ms of the timestamp clock
-    uint16_t mtu_low              # arrives
-    uint16_t mtu_high             # does not arrive, or is not possible: one less
-    uint16_t mtu_probe            # size of the probe that is out, 0: none
-    uint16_t max_seg              # 0: from the path and the peer
-    uint32_t mtu_probe_seq        # and where it begins
-    # what the application set for this connection
-    uint32_t modes                # MD_*
-    uint32_t lowat                # tcp_acked only while less is unsent; 0: always
-    int64_t t_misc                # deadline: what is corked leaves; once closed, who lingers is cut off
-    uint32_t cork_seq             # the corked segment begins there
-    uint32_t ecn_end              # congestion marks count again when this is acknowledged
-    uint32_t linger               # ms, as the next three
-    uint32_t keep_idle
-    uint32_t keep_interval
-    uint32_t user_timeout
-    uint8_t keep_probes
-    uint8_t limited_by            # LIM_*, 0: sending does not wait
-    uint8_t ce_told               # s.cep of RFC 9768: what the peer has counted, the last 3 bits
-    uint32_t pace_burst           # pacing: ns that sending may be ahead of `pace_at`
-    # statistics
+    # line 5: records, statistics
+    uint32_t sent_head            # records neither SACKed nor lost, in the order they were sent last
+    uint32_t sent_tail
+    uint32_t sack_hint            # the record that filled a gap last, or NIL
+    uint32_t sack_front           # the record that was the highest SACKed one last, or NIL
     uint32_t segs_in
     uint32_t segs_out
     uint32_t data_segs_in
     uint32_t data_segs_out
-    uint32_t n_dsack
-    uint32_t n_ooo_in
-    uint64_t bytes_retrans
+    int64_t ts_recent_at
+    int64_t stalled_since         # first transmission of what is still unacknowledged
+    uint64_t bytes_acked
+    uint64_t bytes_received
+    # line 6: what the receiver knows and decides
+    int64_t data_rx_at            # when payload came last, in order
+    int64_t ato                   # how long an ACK may wait
+    int64_t ato_calm              # gaps between arrivals up to this change nothing
+    uint32_t rcv_mss              # the largest segment that came, bytes of payload
+    uint32_t tune_seq             # buffer tuning: from where bytes are counted,
+    uint32_t tune_space           # bytes of the best round trip so far
+    uint32_t modes                # MD_*
+    uint32_t lowat                # tcp_acked only while less is unsent; 0: always
+    uint32_t dsack_len            # the latest duplicate arrival, to report in the next ACK (RFC 2883), 0: none
+    uint32_t snd_sml              # end of the latest segment sent that was not full
+    uint16_t quick_acks           # ACKs still to be sent at once
+    uint16_t mtu_probe            # size of the probe that is out, 0: none
+    uint16_t tso                  # most payload bytes that the device cuts into segments; 0: it does not
+    uint8_t backoff               # retransmissions of the oldest segment
+    uint8_t probes                # unanswered window or keepalive probes
+    uint8_t close_reason
+    uint8_t dup_owed              # duplicate ACKs to send to a peer without SACK
+    uint8_t limited_by            # LIM_*, 0: sending does not wait
+    uint8_t n_recent              # values in ooo_recent
+    # line 7: the application's
     int64_t busy                  # ns with something to send or unacknowledged, until
     int64_t busy_at               # since when, 0: there is nothing
-    uint32_t dsack_left           # the latest duplicate arrival, to report in the next ACK (RFC 2883):
-    uint32_t dsack_len            # 0: none
-    uint32_t snd_sml              # end of the latest segment sent that was not full
-    uint32_t sack_front           # the record that was the highest SACKed one last, or NIL
-    # the application's
     uint64_t user
     void* object                  # facade: the Connection, a counted reference, or NULL
     const CongestionOps* cc
+    int64_t t_idle                # keepalive, FIN-WAIT-2, TIME-WAIT
+    int64_t t_misc                # what is corked leaves; once closed, who lingers is cut off
+    uint32_t gen                  # of the slot: the handle's other half
+    uint32_t max_wnd              # largest window the peer offered
+    # line 8, no longer hot: timers and windows that move
+    uint32_t wheel_next
+    uint32_t wheel_prev
+    uint32_t wheel_slot
+    uint32_t ooo_tail
+    int64_t t_pace                # deadline: the next segment may leave
+    int64_t rcv_rtt               # round trip as the receiver sees it, 0: unknown
+    int64_t rcv_rtt_at            # when the measurement began that ends at sequence number
+    uint32_t rcv_rtt_seq
+    uint32_t n_ooo
+    int64_t tune_at               # buffer tuning: since when bytes are counted
+    uint32_t recover              # RFC 6582
+    uint32_t fack                 # right edge of the highest SACK block
+    # line 9: congestion control
     uint64_t cc_state[13]         # the algorithm's; one that needs more has its place in Tcp.extra
     # delivery rate, with CC_RATE; counts of bytes are modulo 2**32
     uint32_t delivered            # bytes that arrived, ever,
@@ -348,6 +308,53 @@ cdef struct Tcb:
     uint64_t pacing_rate          # bytes per second; 0: as fast as it goes
     uint64_t max_pacing_rate      # 0: no limit
     int64_t pace_at               # when what was sent so far will have been paid for
+    uint32_t pace_burst           # ns that sending may be ahead of `pace_at`
+    # recovery
+    uint32_t reo_round            # the next D-SACK that widens the reordering window is beyond this
+    uint32_t retrans_stamp        # timestamp of the first retransmission of this episode, 0: none
+    uint32_t retrans_high         # end of the highest retransmission
+    int32_t undo_retrans          # retransmissions that no D-SACK reported as superfluous
+    uint32_t undo_marker          # snd_una when the episode began
+    uint32_t prior_cwnd
+    uint32_t prior_ssthresh
+    uint32_t prr_delivered        # RFC 6937: bytes delivered and sent in this recovery,
+    uint32_t prr_out
+    uint32_t recover_fs           # and in flight when it began
+    SackBlock sack_cache[4]       # blocks of the previous ACK
+    uint32_t ooo_recent[4]        # last bytes of the latest arrivals, one for each block: the latest is reported first
+    uint32_t ooo_next             # connections with a gap, the oldest gap first
+    uint32_t ooo_prev
+    uint32_t dsack_left           # of `dsack_len` bytes
+    uint32_t n_dsack
+    uint32_t n_ooo_in
+    uint32_t n_retransmits
+    uint32_t fin_seq
+    uint64_t bytes_retrans
+    # opening and closing
+    uint32_t iss
+    uint32_t irs
+    int64_t syn_sent_at
+    int64_t challenge_at          # RFC 5961 §7: when the last challenge ACK left
+    int64_t persist_since         # the peer's window is closed since then
+    uint32_t tw_next              # TIME-WAIT connections, oldest first
+    uint32_t tw_prev
+    uint16_t peer_mss
+    # probing of the path MTU (RFC 4821), in payload bytes of a full segment
+    uint16_t max_seg              # 0: from the path and the peer
+    uint16_t mtu_low              # arrives
+    uint16_t mtu_high             # does not arrive, or is not possible: one less
+    uint32_t mtu_at               # when the search began, ms of the timestamp clock
+    uint32_t mtu_probe_seq        # where the probe begins
+    # what the application set for this connection
+    uint32_t cork_seq             # the corked segment begins there
+    uint32_t ecn_end              # congestion marks count again when this is acknowledged
+    uint32_t linger               # ms, as the next three
+    uint32_t keep_idle
+    uint32_t keep_interval
+    uint32_t user_timeout
+    uint8_t keep_probes
+    uint8_t ce_told               # s.cep of RFC 9768: what the peer has counted, the last 3 bits
+    uint8_t n_untold              # values in ooo_recent that came after the last ACK
 
 
 cdef struct Limits:
@@ -492,6 +499,7 @@ cdef enum:
     EXTRA_LIMITS = 224            # algorithm, from here `Limits`,
     EXTRA_ECN = 248               # and from here `AccEcn`
     TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
+    HOT_LINES = 8                 # of them, up to Tcb.wheel_next
 
 cdef enum:
     WHEEL_BITS = 8
@@ -579,6 +587,11 @@ cdef extern from "stdint.h" nogil:
 
 cdef inline Tcb* tcb(Tcp* s, uint32_t i) noexcept nogil:
     return <Tcb*>(s.tcb_base + <size_t>i * TCB_STRIDE)
+
+
+cdef inline uint64_t tcb_handle(Tcb* t) noexcept nogil:
+    """`slab_handle`, without a look at the slab."""
+    return (<uint64_t>t.gen << 32) | t.id
 
 
 cdef inline uint8_t* tcb_extra(Tcp* s, Tcb* t) noexcept nogil:

@@ -113,9 +113,11 @@ def test_without_the_libraries_it_says_what_to_install():
 
 def test_interrupt_ends_it():
     # a shell has what it starts in the background ignore interrupts, and so would we
-    start = "import signal; signal.signal(2, signal.default_int_handler); from iip.cli.main import main; main()"
+    start = ("import signal, sys; signal.signal(2, signal.default_int_handler); import iip.cli.pingpong; "
+             "from iip.cli.main import main; print('imported', file=sys.stderr, flush=True); main()")
     program = [sys.executable, "-c", start, "pingpong", "--seconds", "60"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline() == b"imported\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
         process.send_signal(2)

@@ -273,6 +273,25 @@ def test_more_events_than_the_ring_holds_wait_in_the_engine():
     assert world.pool.full
 
 
+def test_a_send_that_came_short_goes_on_when_there_are_packets_again():
+    """Nothing of its own is on the way that could wake the application, and it sleeps."""
+    class Pours(Sender):
+        tcp_accepted = Sender.tcp_connected
+
+    server, client = Pours(bytes(range(256)) * 1000), Sender(b"", close=False)
+    with World(server, client, "split", PacketPool(512, 2048), idle="sleep", stock=16) as world:
+        held = world.at_client(lambda: [world.pool.alloc() for _ in range(world.pool.free_packets - 40)])
+        world.connect()
+        sent, received = server.sent.values, client.received.values
+        until(lambda: any(sent()) and sum(map(len, received())) == sum(sent()))
+        time.sleep(0.05)
+        assert sum(map(len, received())) == sum(sent()) < len(server.data)
+        world.at_client(lambda: [world.pool.free(packet) for packet in held])
+        until(lambda: sum(map(len, received())) == len(server.data))
+        assert [bytes(got) for got in received()] == [server.data]
+    assert world.pool.full
+
+
 def test_a_driver_that_fails_ends_both_threads():
     class Broken(PythonDriver):
         def receive(self, now, limit):
