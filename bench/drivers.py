@@ -4,9 +4,9 @@
     unshare -n python -m bench.drivers --only af_xdp --size 60 --seconds 1 --repeat 3
 
 Frames are sent into the device (bench/peers/flood.c) and come back, either by iip's driver (`DriverProbe.reflect`) or by C
-(bench/peers/reflect.c, reflect_dpdk.c), in turn; some are on their way all the time. Printed are frames per second and the reflector's CPU time per
-frame, medians with the extremes. DPDK never sleeps, so that its CPU time says nothing. Needs root and two processors; measure on a
-machine that does nothing else.
+(bench/peers/reflect.c, reflect_dpdk.c), in turn; some are on their way all the time. Printed are frames per second and the
+reflector's CPU time per frame, medians with the extremes. DPDK never sleeps, so that its CPU time says nothing. Needs root and
+two processors; measure on a machine that does nothing else.
 """
 import argparse
 import importlib.util
