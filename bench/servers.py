@@ -187,8 +187,8 @@ def measured(cases, options, place):
 
 def markdown(rows, missing):
     lines = ["| | server | queues, threads, processes | requests/s | median, µs | 99 %, µs |", "|---" * 6 + "|"]
-    lines += ["| {kind} | {server} | {n} | {rate:,.0f} ({low:,.0f} … {high:,.0f}) | {median_us:,.0f} | {p99_us:,.0f} |".format(**row)
-              for row in rows]
+    row = "| {kind} | {server} | {n} | {rate:,.0f} ({low:,.0f} … {high:,.0f}) | {median_us:,.0f} | {p99_us:,.0f} |"
+    lines += [row.format(**values) for values in rows]
     return "\n".join([*lines, "", *(f"{name}: left out, {reason}" for name, reason in missing.items()), ""])
 
 
