@@ -34,7 +34,7 @@ class Tunnel(Stack):
 
     # -- in ------------------------------------------------------------------------------------------------
     def feed(self, packet: Buffer) -> bool:
-        """A packet from the other side (bytes-like, copied). False: it was not taken, because its length is no packet's or the
+        """A packet from the other side (bytes-like; the payload of large `bytes` is not copied). False: it was not taken, because its length is no packet's or the
         pool is empty; that is a loss as on any network."""
         self._room()
         return self.tunnel.feed(packet)

@@ -33,7 +33,7 @@ class Tunnel:
         self._output, self._clock = output, clock
 
     def feed(self, packet: Buffer) -> bool:
-        """A packet from the other side (bytes-like, copied), for the next `run`. False: it was not taken, because the queue or the
+        """A packet from the other side (bytes-like; the payload of large `bytes` is not copied), for the next `run`. False: it was not taken, because the queue or the
         pool is full or its length is no packet's; that is a loss as on any network."""
         return self.driver.feed(packet)
 
