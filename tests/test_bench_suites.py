@@ -43,6 +43,17 @@ def test_unknown_cases_are_named():
     assert done.returncode == 2 and "pingpong-32" in done.stderr
 
 
+def test_every_aim_is_measured(tmp_path):
+    """A few of them for tiny counts; those without lwIP, too."""
+    for some in ("in flight, 32", "connection", "offloads: no L"):
+        done = run("bench.aims", "--quick", "--repeat", 1, "--only", some, "--output", tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "aims.json").read_text())
+        assert rows and all(some in name and row["low"] == row["ns"] == row["high"] > 0 for name, row in rows.items())
+    assert "offloads: no LRO" in (tmp_path / "aims.md").read_text()
+    assert run("bench.aims", "--only", "nothing of that name").returncode == 2
+
+
 def test_peers_at_tiny_work(tmp_path):
     """All that are installed; the table, and the reason for those that are not."""
     pytest.importorskip("matplotlib")
