@@ -130,8 +130,8 @@ cdef class Tunnel(Driver):
         cdef uint32_t i, _n
         cdef uint32_t n = queue_len(&self.outgoing)
         cdef list packets = []
-        if limit is not None:
-            n = min(n, <uint32_t>max(0, min(limit, n)))
+        if limit is not None and limit < n:
+            n = <uint32_t>max(0, limit)
         for _n in range(n):
             i = self.outgoing.slots[self.outgoing.head & self.outgoing.mask]
             packets.append(_bytes(&self.pool.c, i))
