@@ -34,6 +34,7 @@ from iip.errors import ConfigError
 
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
+    OFFERED = 256                 # packets offered to the driver at once
     MAX_LATE = 16                 # full bursts in a row that timers wait for
     SOFTWARE_CAPS = CAP_TSO4 | CAP_TSO6 | CAP_TX_IP_CSUM | CAP_TX_L4_CSUM     # what segmentation in software offers
 
@@ -502,25 +503,34 @@ cdef void _deliver_net_events(Engine self) noexcept nogil:
 # -- phase 5: return ---------------------------------------------------------------------------------------
 
 cdef void _transmit_phase(Engine self, int64_t now) noexcept nogil:
-    """Offer what is queued to the driver; what it does not take waits."""
-    cdef uint32_t n = self.net.tx_len, i
-    cdef uint64_t octets = 0
-    cdef int sent
+    """Offer what is queued to the driver, not much more at a time than it may take; what it does not take waits."""
+    cdef uint32_t n, done = 0, taken
+    cdef uint32_t* txq = self.net.txq
     if unlikely(self.gso):
         _transmit_segments(self, now)
         return
-    if n == 0:
-        return
+    while done < self.net.tx_len:
+        n = min(self.net.tx_len - done, <uint32_t>OFFERED)
+        taken = _offer(self, now, txq + done, n)
+        done += taken
+        if unlikely(taken < n):
+            memmove(txq, txq + done, (self.net.tx_len - done) * sizeof(uint32_t))
+            break
+    self.net.tx_len -= done
+
+
+cdef uint32_t _offer(Engine self, int64_t now, const uint32_t* packets, uint32_t n) noexcept nogil:
+    """How many of them the driver took."""
+    cdef uint64_t octets = 0
+    cdef uint32_t i, sent
     for i in range(n):
-        octets += pkt(self.net.pool, self.net.txq[i]).total_len
-    sent = self.driver.tx_burst(now, self.net.txq, <int>n)
-    if unlikely(<uint32_t>sent < n):
-        memmove(self.net.txq, self.net.txq + sent, (n - sent) * sizeof(uint32_t))
-        for i in range(n - sent):
-            octets -= pkt(self.net.pool, self.net.txq[i]).total_len
-    self.net.tx_len = n - sent
+        octets += pkt(self.net.pool, packets[i]).total_len
+    sent = <uint32_t>self.driver.tx_burst(now, packets, <int>n)
+    for i in range(sent, n):
+        octets -= pkt(self.net.pool, packets[i]).total_len
     count_n(self.counters, tx_packets, sent)
     count_n(self.counters, tx_bytes, octets)
+    return sent
 
 
 cdef bint _offer_segments(Engine self, int64_t now) noexcept nogil:

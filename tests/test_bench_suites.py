@@ -43,6 +43,17 @@ def test_unknown_cases_are_named():
     assert done.returncode == 2 and "pingpong-32" in done.stderr
 
 
+def test_every_aim_is_measured(tmp_path):
+    """A few of them for tiny counts; those without lwIP, too."""
+    for some in ("in flight, 32", "connection", "offloads: no L"):
+        done = run("bench.aims", "--quick", "--repeat", 1, "--only", some, "--output", tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "aims.json").read_text())
+        assert rows and all(some in name and row["low"] == row["ns"] == row["high"] > 0 for name, row in rows.items())
+    assert "offloads: no LRO" in (tmp_path / "aims.md").read_text()
+    assert run("bench.aims", "--only", "nothing of that name").returncode == 2
+
+
 def test_peers_at_tiny_work(tmp_path):
     """All that are installed; the table, and the reason for those that are not."""
     pytest.importorskip("matplotlib")
@@ -79,9 +90,29 @@ def test_the_tunnel_case_at_tiny_work(tmp_path):
     assert (tmp_path / "tunnel.png").stat().st_size > 1000
 
 
-def test_drivers_beside_c(netns, tmp_path):  # noqa: F811
-    done = run("bench.drivers", "--only", "af_packet", "--size", 60, "--seconds", 0.2, "--repeat", 1,
+@pytest.mark.parametrize("kind", ["af_packet", "dpdk"])
+def test_drivers_beside_c(netns, tmp_path, kind):  # noqa: F811
+    done = run("bench.drivers", "--only", kind, "--size", 60, "--seconds", 0.2, "--repeat", 1,
                "--output", tmp_path / "drivers.json")
+    if kind == "dpdk" and "IIP_DPDK=1" in done.stderr:
+        pytest.skip("built without DPDK (IIP_DPDK=1)")
     assert done.returncode == 0, done.stderr
     row, = json.loads((tmp_path / "drivers.json").read_text())["rows"]
     assert row["iip"]["rate"]["median"] > 0 and row["C"]["rate"]["median"] > 0
+
+
+def test_servers_beside_the_usual_ones(netns, tmp_path):  # noqa: F811
+    done = run("bench.servers", "--only", "iip, af_packet", "--only", "usual", "--queues", 1, "--seconds", 0.2, "--repeat", 1,
+               "--connections", 4, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "servers.json").read_text())
+    assert len(found["rows"]) + len(found["absent"]) == 4
+    assert all(row["rate"] > 0 and row["median_us"] <= row["p99_us"] for row in found["rows"])
+    table = (tmp_path / "servers.md").read_text()
+    assert "| cache | iip, af_packet | 1 |" in table and all(f"{name}: left out" in table for name in found["absent"])
+
+
+def test_servers_that_are_absent_are_said_to_be(netns, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run("bench.servers", "--output", tmp_path)
+    assert done.returncode == 1 and "http, nginx: left out, no wrk: apt install wrk" in done.stderr

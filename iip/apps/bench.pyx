@@ -8,7 +8,9 @@ from iip.engine cimport Engine, NativeHandler, SynInfo
 from iip.memory.pool cimport NIL
 from iip.runtime.pair cimport clock_ns, pair_run
 from iip.runtime.ticker cimport Ticker
-from iip.tcp.tcb cimport CLOSE_NORMAL
+from iip.tcp.congestion cimport congestion_named, congestion_register
+from iip.tcp.tcb cimport CLOSE_NORMAL, AckInfo, CongestionOps, Tcb, Tcp
+from iip.tcp.window cimport MAX_CWND
 
 from iip.errors import Exhausted
 
@@ -334,3 +336,43 @@ cdef class BulkSink(NativeHandler):
     cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
         self.finished += 1
         engine.close_connection(conn)
+
+
+# -- a congestion window that never is what limits ---------------------------------------------------------------
+
+cdef CongestionOps unyielding
+
+
+cdef void _open_wide(Tcp* s, Tcb* t) noexcept nogil:
+    t.cwnd = MAX_CWND
+
+
+cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
+    pass
+
+
+cdef uint32_t _on_loss(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
+    return MAX_CWND
+
+
+cdef void _nothing(Tcp* s, Tcb* t) noexcept nogil:
+    pass
+
+
+cdef void _on_idle(Tcp* s, Tcb* t, int64_t idle) noexcept nogil:
+    pass
+
+
+unyielding.name = b"unyielding"
+unyielding.init = unyielding.on_timeout = _open_wide
+unyielding.on_ack = _on_ack
+unyielding.on_loss = unyielding.on_ecn = _on_loss
+unyielding.on_undo = unyielding.release = _nothing
+unyielding.on_idle = _on_idle
+
+
+def register_unyielding():
+    """Make it known, as ``"unyielding"``: the peer's window alone says how much is in flight, with and without loss. For
+    measuring only: on a network it would be a nuisance."""
+    if congestion_named(unyielding.name) == NULL:
+        congestion_register(&unyielding)

@@ -51,10 +51,11 @@ def handler_option(*choices: str) -> Callable[[Command], Command]:
                         help="Language of the callbacks.")
 
 
-def _link(mtu: int, ethernet: bool, tap: bool, sg: bool, tso: bool, lro: bool, tx_checksum: bool, rx_checksum: bool) -> Any:
+def _link(connections: int, mtu: int, ethernet: bool, tap: bool, sg: bool, tso: bool, lro: bool, tx_checksum: bool,
+          rx_checksum: bool) -> Any:
     if not tap:
-        return MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, scatter_gather=sg, tso=tso, lro=lro, tx_checksum=tx_checksum,
-                          rx_checksum=rx_checksum)
+        return MemoryLink("ethernet" if ethernet else "ip", mtu=mtu, capacity=max(4096, connections), scatter_gather=sg, tso=tso,
+                          lro=lro, tx_checksum=tx_checksum, rx_checksum=rx_checksum)
     from iip.cli.tap_link import TapLink
 
     offered = {Capability.SG: sg, Capability.TSO4 | Capability.TSO6: tso, Capability.LRO: lro,
@@ -73,8 +74,8 @@ class Pair:
             raise click.UsageError(f"--mtu {mtu}: IPv6 needs 1280 or more")
         net = "fd00::{}/64" if ipv6 else "10.0.0.{}/24"
         self.target = net.format(2).split("/")[0]
-        link = _link(mtu, ethernet, tap, not (no_offload or no_sg), not (no_offload or no_tso), not (no_offload or no_lro),
-                     not (no_offload or no_tx_checksum), not (no_offload or no_rx_checksum))
+        link = _link(connections, mtu, ethernet, tap, not (no_offload or no_sg), not (no_offload or no_tso),
+                     not (no_offload or no_lro), not (no_offload or no_tx_checksum), not (no_offload or no_rx_checksum))
         size = max(2048, (mtu + 18 + 128 + 63) // 64 * 64) if cell is None else cell
         packets = settings.pop("packets", 4096)
         pools = [PacketPool(packets=packets, packet_size=size, views=4 * packets) for _ in range(2 if copy else 1)]

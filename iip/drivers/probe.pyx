@@ -119,9 +119,8 @@ cdef class DriverProbe:
         return None if at == NEVER else at
 
     def reflect(self, seconds):
-        """Send Ethernet frames of EtherType 0x88B5 back to their sender for so long, asleep while there are none if the driver has a
-        descriptor to sleep on; how many. For
-        measuring: it does nothing else, and that without the GIL."""
+        """Send Ethernet frames of EtherType 0x88B5 back to their sender for so long, asleep while there are none if the driver
+        has a descriptor to sleep on; how many. For measuring: it does nothing else, and that without the GIL."""
         cdef int64_t end = probe_clock() + <int64_t>(seconds * 1e9), now = 0
         cdef int fd, got
         cdef uint64_t done = 0

@@ -121,7 +121,7 @@ cdef void _advance_max_bw(Bbr* b) noexcept nogil:
 cdef inline bint _calm(Tcb* t, Bbr* b) noexcept nogil:
     """What is lost now is not lost for our sending: no queue, and what is acknowledged left no faster than the bandwidth,
     or before there was an estimate of it."""
-    return b.ack_phase <= ACKS_REFILLING and no_queue(b)
+    return b.ack_phase <= ACKS_REFILLING and no_queue(t, b)
 
 
 cdef void _note_delivery(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:

@@ -33,8 +33,8 @@ cdef enum:
     LOSS_NOISE_SEGMENTS = 3       # and what chance may add: so many segments,
     LOSS_NOISE_SHIFT = 5          # or this part of a short flight
     LOSS_OF_PATH_MAX = 50         # thousandths that are lost although there is no queue
-    NO_QUEUE_SHIFT = 4            # the shortest round trip of a round within a sixteenth of min_rtt,
-    NEAR_SHIFT = 5                # or a thirty-second: there is next to no queue
+    NO_QUEUE_SHIFT = 4            # srtt within a sixteenth of min_rtt,
+    NEAR_SHIFT = 5                # a round trip within a thirty-second of the shortest: there is next to no queue
     SHORT_QUEUE_SHIFT = 1         # or a half, as UP makes it
     BETA = 70
     HEADROOM = 15
@@ -120,12 +120,13 @@ cdef inline uint32_t bounded(uint64_t volume) noexcept nogil:
 
 
 cdef inline bint _queue_within(Bbr* b, int shift) noexcept nogil:
-    """Of the round trips of a round the shortest tells: a process that runs late, ours or the peer's, makes others longer."""
+    """The shortest round trip of a round tells of the queue: a process that runs late, ours or the peer's, makes the others
+    longer."""
     return <int64_t>b.last_rtt << RTT_SHIFT <= b.min_rtt + (b.min_rtt >> shift)
 
 
-cdef inline bint no_queue(Bbr* b) noexcept nogil:
-    return _queue_within(b, NO_QUEUE_SHIFT)
+cdef inline bint no_queue(Tcb* t, Bbr* b) noexcept nogil:
+    return t.srtt <= b.min_rtt + (b.min_rtt >> NO_QUEUE_SHIFT)
 
 
 cdef inline bint short_queue(Bbr* b) noexcept nogil:
@@ -155,14 +156,10 @@ cdef inline uint32_t bdp(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t gain) noe
     return bounded(<uint64_t>(<double>bw * b.min_rtt / 1e9) * gain // 100)
 
 
-cdef inline uint64_t quantum(Tcb* t) noexcept nogil:
-    """Bytes that pacing lets out at once."""
-    return <uint64_t>(<double>t.pace_burst * t.pacing_rate / 1e9)
-
-
 cdef inline uint32_t quantized(Tcp* s, Tcb* t, Bbr* b, uint32_t inflight) noexcept nogil:
     """BBRQuantizationBudget: enough that pacing by quanta does not starve."""
-    inflight = max(inflight, max(bounded(3 * quantum(t)), min_pipe(t)))
+    cdef uint64_t quantum = <uint64_t>(<double>t.pace_burst * t.pacing_rate / 1e9)
+    inflight = max(inflight, max(bounded(3 * quantum), min_pipe(t)))
     if b.state == PROBE_BW_UP:
         inflight += 2 * t.mss
     return inflight
@@ -174,8 +171,7 @@ cdef inline uint32_t inflight_of(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t g
 
 
 cdef inline uint32_t with_headroom(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
-    """BBRInflightWithHeadroom: leave room for others, but not of what the rate itself takes: with a short queue that is nearly
-    all there is (docs/congestion.md)."""
+    """BBRInflightWithHeadroom: leave room for others, but as long as there is no queue a BDP is not too much."""
     cdef uint32_t head, needed
     if b.inflight_longterm == INFINITE:
         return INFINITE

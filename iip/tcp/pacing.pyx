@@ -21,10 +21,10 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef int64_t _made_up(Tcb* t) noexcept nogil:
-    """How late a timer may come, ns, so that nothing is lost. Where there is a model of the path no more than its queue takes,
-    of which the window tells: a longer burst would be lost."""
+    """How late a timer may come and cost nothing, ns. With a model of the path, and a short queue or none: as much as the queue
+    takes, by the window; what is more would be lost."""
     cdef int64_t most = LATE_QUANTA * <int64_t>t.pace_burst
-    if t.cc_mode & CC_MODEL and t.pacing_rate:
+    if t.cc_mode & CC_MODEL and 2 * t.srtt < 3 * t.min_rtt and t.pacing_rate:
         return max(min(most, <int64_t>(t.cwnd * SECOND // t.pacing_rate) - t.min_rtt), <int64_t>0)
     return max(min(most, t.srtt >> LATE_SHIFT), <int64_t>t.pace_burst)
 

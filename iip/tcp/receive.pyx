@@ -181,10 +181,12 @@ cdef inline void _note_recent(Tcb* t, uint32_t seq, uint32_t n) noexcept nogil:
 
 
 cdef inline void _tell_blocks(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
-    """What comes next is of another block, and an ACK has no room for one more: it leaves now. If many packets come in one
-    run, the one at its end would not tell of all, and the peer would send again what is here."""
+    """What comes now is of another block, and the ACK has no room for one more: it leaves. When many packets come in one run,
+    the one at its end does not tell of all, and the peer sends again what is here."""
     cdef uint32_t room = 3 - (t.dsack_len != 0) - (t.ecn & ECN_OPTION != 0)
-    if t.n_untold >= room and not _follows_latest(t, seq):
+    if t.ooo_head == NIL:
+        t.n_untold = 0
+    elif t.n_untold >= room and not _follows_latest(t, seq):
         send_control(s, t, t.snd_nxt, TH_ACK)
         t.n_untold = 0
 

@@ -113,8 +113,8 @@ cdef class Memory:
         self.pool = pool
         self.linear = rte_eal_iova_mode() == RTE_IOVA_VA
         if shared and (<uintptr_t>pool.c.arena % PAGE or not self.linear and PAGE % pool.packet_size):
-            raise ConfigError(f"packet_size={pool.packet_size}: the memory of the pool has to begin at a page, and a packet must not "
-                              "cross pages; use packet_size=2048 or 4096")
+            raise ConfigError(f"packet_size={pool.packet_size}: the memory of the pool has to begin at a page, and a packet must "
+                              "not cross pages; use packet_size=2048 or 4096")
         number = next(_numbers)
         try:
             self._register()

@@ -1,7 +1,7 @@
 """Devices by DPDK: frames from the device into the packet pool and out of it, without the kernel.
 
-What is received lies in packets of the pool, which the device takes by itself (`cells`); what is sent is described by mbufs that point
-into the pool. There is nothing to sleep on: the device is looked at again and again, less often as long as nothing comes.
+What is received lies in packets of the pool, which the device takes by itself (`cells`); what is sent is described by mbufs that
+point into the pool. There is nothing to sleep on: the device is looked at again and again, less often as long as nothing comes.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -20,7 +20,7 @@ from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool,
     pkt, pkt_alloc, pkt_chain_len, pkt_data, pkt_free)
 from iip.net.gso cimport finish_checksum
-from iip.net.types cimport CAP_LRO, CAP_SG, CAP_TSO4, CAP_TSO6
+from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
 from iip.wire.tcp cimport TCP_CSUM_OFF
@@ -43,10 +43,10 @@ cdef class Dpdk(Driver):
     """The device `device` of DPDK: a PCI address (``"0000:03:00.0"``) or a virtual device with its arguments
     (``"net_af_packet0,iface=eth0"``). See `initialize` for DPDK's own arguments.
 
-    mtu: set on the device; None: what it has. mac: a station address of our own, for which the device is made promiscuous; None: the
-    device's. offload: leave checksums and segmentation to the device, as far as it can; `Capability`: only these. queues: of how many drivers of the device
-    this is the first; beside: that one, for the others. ring: descriptors of each queue, about. pause: µs between two looks at the
-    device at most, when nothing comes; 0: it is looked at all the time.
+    mtu: set on the device; None: what it has. mac: a station address of our own, for which the device is made promiscuous; None:
+    the device's. offload: leave checksums and segmentation to the device, as far as it can; `Capability`: only these. queues: of
+    how many drivers of the device this is the first; beside: that one, for the others. ring: descriptors of each queue, about.
+    pause: µs between two looks at the device at most, when nothing comes; 0: it is looked at all the time.
 
     Raises `DriverError`, which says what to do.
     """
@@ -155,8 +155,8 @@ cdef class Dpdk(Driver):
         port.leave()
 
     def stats(self):
-        """Counters of this driver, and of the device with all its queues: rx_dropped (we were too slow), rx_errors, rx_no_buffer (the
-        pool was empty), tx_errors."""
+        """Counters of this driver, and of the device with all its queues: rx_dropped (we were too slow), rx_errors, rx_no_buffer
+        (the pool was empty), tx_errors."""
         if self.port is None:
             return self.final
         device = self.port.stats()

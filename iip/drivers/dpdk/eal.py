@@ -11,6 +11,7 @@ from pathlib import Path
 from iip.errors import ConfigError
 
 _HUGE = Path("/sys/kernel/mm/hugepages")
+_ENOUGH = 128 << 10               # kB
 _PCI = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _FRAME = 1952                     # what net_af_packet can put into a packet of 2048 bytes, its header included;
@@ -29,12 +30,12 @@ def missing(error: ImportError) -> ImportError:
 
 
 def hugepages() -> bool:
-    """Whether there are huge pages that nobody uses."""
-    for kind in _HUGE.glob("hugepages-*"):
+    """Whether there are enough huge pages that nobody uses."""
+    free = 0
+    for kind in _HUGE.glob("hugepages-*kB"):
         with contextlib.suppress(OSError, ValueError):
-            if int((kind / "free_hugepages").read_text()) > 0:
-                return True
-    return False
+            free += int(kind.name[10:-2]) * int((kind / "free_hugepages").read_text())
+    return free >= _ENOUGH
 
 
 def arguments(given: Sequence[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """Starting DPDK, and its ports: devices with their queues, set up once and shared by a driver for each queue."""
 from libc.errno cimport EALREADY, ENODEV
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset, strdup
 
 from iip.drivers.base cimport pkt_from_bytes
@@ -80,7 +79,7 @@ def initialize(*arguments):
     cdef int done, code
     if _initialized:
         if arguments:
-            raise ConfigError("initialize: DPDK runs already, and takes arguments only once; call it before the first driver is made")
+            raise ConfigError("initialize: DPDK runs already, and takes arguments only once; call it before the first driver")
         return
     found = eal.arguments(arguments)
     # DPDK keeps the array and its strings
@@ -160,7 +159,7 @@ cdef class Port:
         failed = rte_dev_probe(self.device.encode())
         if failed or rte_eth_dev_get_port_by_name(name, &port):
             raise DriverError(f"dpdk: no device {self.device!r} ({_said(failed or ENODEV)}); is it bound to vfio-pci "
-                              "(`dpdk-devbind.py --status`), or for a virtual device, is its driver installed and are its arguments right?")
+                              "(`dpdk-devbind.py --status`)? For a virtual device: is its driver there, are its arguments right?")
         self.id = port
         self.open = True
         _forget()                 # what it complained about, but could do without
@@ -173,8 +172,8 @@ cdef class Port:
         self.virtual = rte_bus_name(rte_dev_bus(self.info.device)) == b"vdev"
         most = min(self.info.max_rx_queues, self.info.max_tx_queues, QUEUES)
         if self.queues > most:
-            raise DriverError(f"dpdk: device {self.name} has {most} queues and not {self.queues}; use fewer, or make a virtual device with "
-                              "more (net_af_packet: qpairs=2)")
+            raise DriverError(f"dpdk: device {self.name} has {most} queues and not {self.queues}; use fewer, or make a virtual "
+                              "device with more (net_af_packet: qpairs=2)")
         rte_eth_dev_get_mtu(self.id, &mtu)
         self.mtu = mtu if self.wanted_mtu is None else self.wanted_mtu
         if self.wanted_mtu is not None and not self.info.min_mtu <= self.wanted_mtu <= self.info.max_mtu:
@@ -200,7 +199,7 @@ cdef class Port:
         for i in range(self.queues):
             self.inbox[i] = rte_ring_create(f"iip_inbox{self.id}.{i}".encode(), LETTERS, -1, 0)
             if self.letters == NULL or self.inbox[i] == NULL:
-                raise DriverError(f"dpdk: no memory for {self.queues} queues; give DPDK more (`initialize('-m', '512')`, or huge pages)")
+                raise DriverError(f"dpdk: no memory for {self.queues} queues; give DPDK more (`initialize('-m', '512')`)")
 
     def plain(self):
         self.offload = False
@@ -269,7 +268,7 @@ cdef class Port:
         self._check(rte_eth_dev_configure(self.id, self.queues, self.queues, &settings), "is not set up")
         self.rx_descriptors = max(1, min(self.ring, pool.packets // 4))
         self.tx_descriptors = self.ring
-        self._check(rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &self.rx_descriptors, &self.tx_descriptors), "does not say its limits")
+        self._check(rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &self.rx_descriptors, &self.tx_descriptors), "has no limits")
         self.configured = True
 
     def _early_mtu(self):
@@ -290,8 +289,8 @@ cdef class Port:
             found |= there & RTE_ETH_RX_OFFLOAD_SCATTER
             if not found & RTE_ETH_RX_OFFLOAD_SCATTER:
                 need = (self.mtu + LINK + RTE_PKTMBUF_HEADROOM + 63) // 64 * 64
-                raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu}, which it "
-                                  f"does not receive in pieces; use packet_size={need} or a smaller MTU")
+                raise ConfigError(f"packet_size={pool.packet_size}: too small for frames of {self.name} with mtu={self.mtu}, which "
+                                  f"it does not receive in pieces; use packet_size={need} or a smaller MTU")
         return found
 
     def _set_up(self, int queue, Memory memory):
@@ -370,7 +369,8 @@ cdef class Port:
         memset(&found, 0, sizeof(found))
         if self.open:
             rte_eth_stats_get(self.id, &found)
-        return {"rx_dropped": found.imissed, "rx_errors": found.ierrors, "rx_no_buffer": found.rx_nombuf, "tx_errors": found.oerrors}
+        return {"rx_dropped": found.imissed, "rx_errors": found.ierrors, "rx_no_buffer": found.rx_nombuf,
+                "tx_errors": found.oerrors}
 
     cdef bint gone(self) noexcept nogil:
         if self.removed or rte_eth_dev_is_removed(self.id):

@@ -1,0 +1,236 @@
+"""What the project wants to reach, and what it does: one table, in about six minutes.
+
+    python -m bench.aims                  # everything, into bench/results/aims.md
+    python -m bench.aims --only bulk      # rows whose name contains this
+    python -m bench.aims --repeat 1 --quick     # to see that everything runs
+
+Both engines on one processor, memory link. Every run stands beside one of lwIP's ping-pong (one byte, 32 connections, checksums in
+software), so that a machine whose speed changes changes both: "of lwIP's" is the median of these ratios, and "reference" that
+times 510 ns, which is what lwIP takes on the machine of the aims. Measure on a machine that does nothing else.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import worlds
+from bench.peers.build import PEERS, Absent
+
+ROOT = Path(__file__).parents[1]
+LWIP = 510                        # ns, on the machine of the aims
+SEGMENT = 1448
+SAMPLES = 15                      # of a run: their median counts
+
+
+def transactions(rounds, **options):
+    pair, client = worlds.pingpong(**options)
+
+    def some():
+        done = client.transactions
+        pair.run(rounds)
+        return client.transactions - done
+    return some
+
+
+def bulk(rounds, **options):
+    pair, sink = worlds.bulk(**options)
+    return segments(rounds, pair, sink)
+
+
+def in_flight(rounds, n, **options):
+    return segments(rounds, *worlds.in_flight(n, **options))
+
+
+def segments(rounds, pair, sink):
+    def some():
+        done = sink.received
+        pair.run(rounds)
+        return (sink.received - done) / SEGMENT
+    return some
+
+
+def frames(rounds, **options):
+    """Super-segments of 43 segments."""
+    some = bulk(rounds, tso=True, **options)
+    return lambda: some() / 43
+
+
+def cycles(rounds, **options):
+    pair, client = worlds.cycle(**options)
+
+    def some():
+        done = client.cycles
+        pair.run(rounds)
+        return client.cycles - done
+    return some
+
+
+def many(n):
+    """Of `n` active connections: every sample takes each of them in turn, and more."""
+    return {"rounds": max(400, n // 100), "connections": n, "packets": 8192 + 2 * n}
+
+
+SOFTWARE = {"checksum_offload": False}
+ALL = {"rounds": 300, "tso": True}
+# name: (what is counted, with which options, C original's ns, aim: ns of the reference machine, or (times, of which row))
+ROWS = {
+    "ping-pong, 1 connection": (transactions, {"rounds": 8000, "connections": 1}, 390, None),
+    "ping-pong, 32": (transactions, {"rounds": 500}, 330, 165),
+    "ping-pong, 32, checksums in software": (transactions, {"rounds": 500, **SOFTWARE}, 560, None),
+    "ping-pong, 256": (transactions, {"rounds": 60, "connections": 256}, 490, None),
+    "ping-pong, 10,000": (transactions, many(10_000), None, (1.5, "ping-pong, 32")),
+    "ping-pong, 100,000": (transactions, many(100_000), None, None),
+    "ping-pong, 1,000,000": (transactions, many(1_000_000), None, (2.5, "ping-pong, 32")),
+    "ping-pong, 32 beside 100,000 idle": (transactions, {"rounds": 500, "idle": 100_000}, 290_000, (1.0, "ping-pong, 32")),
+    "bulk, a segment": (bulk, {"rounds": 300}, 190, 95),
+    "bulk, checksums in software": (bulk, {"rounds": 300, **SOFTWARE}, 2100, 220),
+    "bulk, a super-segment of 62 KB": (frames, {"rounds": 300}, 181, 120),
+    "bulk, a super-segment, copied once": (frames, {"rounds": 100, "copy": True}, 2000, 2000),
+    "in flight, 32 segments": (in_flight, {"rounds": 1000, "n": 32}, 190, None),
+    "in flight, 704": (in_flight, {"rounds": 200, "n": 704}, 2950, (1.2, "in flight, 32 segments")),
+    "in flight, 10,000": (in_flight, {"rounds": 200, "n": 10_000}, None, (1.2, "in flight, 32 segments")),
+    "in flight, 32 segments, 0.1 % lost": (in_flight, {"rounds": 1000, "n": 32, "loss": 0.001}, None, None),
+    "in flight, 704, 0.1 % lost": (in_flight, {"rounds": 200, "n": 704, "loss": 0.001}, None,
+                                   (1.2, "in flight, 32 segments, 0.1 % lost")),
+    "in flight, 10,000, 0.1 % lost": (in_flight, {"rounds": 200, "n": 10_000, "loss": 0.001}, None,
+                                      (1.2, "in flight, 32 segments, 0.1 % lost")),
+    "connection, from SYN to the last ACK": (cycles, {"rounds": 500}, 84_000, 1000),
+    "Python, events in batches, 1000": (transactions, {"rounds": 20, "connections": 1000, "handler": "batch"}, None, 1000),
+    "Python, a callback per event, 32": (transactions, {"rounds": 100, "handler": "python"}, None, 2500),
+    # what each is worth: ns for 1448 bytes
+    "offloads: all": (bulk, ALL, None, None),
+    "offloads: no scatter-gather": (bulk, {"rounds": 300, "scatter_gather": False}, None, None),
+    "offloads: no TSO": (bulk, {**ALL, "tso": False}, None, None),
+    "offloads: no TSO, no transmit checksum": (bulk, {**ALL, "tso": False, "tx_checksum": False}, None, None),
+    "offloads: no receive checksum": (bulk, {**ALL, "rx_checksum": False}, None, None),
+    "offloads: no LRO": (bulk, {**ALL, "lro": False}, None, None),
+    "offloads: no zero-copy": (bulk, {**ALL, "copy": True}, None, None),
+    "offloads: none": (bulk, {"rounds": 300, "scatter_gather": False, **SOFTWARE}, None, None),
+    "offloads: segmentation in software": (bulk, {**ALL, "tso": False, "settings": {"gso": True}}, None, None),
+    "offloads: and joining": (bulk, {**ALL, "tso": False, "settings": {"gso": True, "gro": True}}, None, None),
+}
+
+
+def child(name, quick):
+    """The ns of one operation, median of the samples."""
+    function, options, *_ = ROWS[name]
+    if quick:
+        options = {**options, "rounds": 20, **{key: min(options[key], 64) for key in ("connections", "idle") if key in options}}
+    some = function(**options)
+    some()
+    found = []
+    for _ in range(1 if quick else SAMPLES):
+        begin = time.perf_counter_ns()
+        done = some()
+        found.append((time.perf_counter_ns() - begin) / max(done, 1))
+    print(statistics.median(found))
+    sys.stdout.flush()
+    os._exit(0)                   # giving millions of packets back takes its time
+
+
+def spawn(command, cpu):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=ROOT,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return done.stdout
+
+
+def measure(names, lwip, options):
+    """{name: [(ns, lwIP's ns right before, or None)]}"""
+    found = {name: [] for name in names}
+    for turn in range(options.repeat):
+        for name in names:
+            if turn and name == "ping-pong, 1,000,000":
+                continue          # once: it takes a minute to open them
+            theirs = None
+            if lwip:
+                n, seconds = spawn([*lwip, "1", "32", "0.3", "0.1"], options.cpu).split()
+                theirs = float(seconds) / int(n) * 1e9
+            quick = ["--quick"] if options.quick else []
+            ours = float(spawn([sys.executable, "-m", "bench.aims", "--child", name, *quick], options.cpu))
+            found[name].append((ours, theirs))
+            beside = f", lwIP {theirs:,.0f}" if theirs else ""
+            print(f"{turn + 1}/{options.repeat} {name}: {ours:,.0f} ns{beside}", file=sys.stderr)
+    return found
+
+
+def summary(found):
+    """{name: its figures}"""
+    rows = {}
+    for name, runs in found.items():
+        times = [ours for ours, _ in runs]
+        ratios = [ours / theirs for ours, theirs in runs if theirs]
+        rows[name] = {"ns": statistics.median(times), "low": min(times), "high": max(times),
+                      "of_lwip": statistics.median(ratios) if ratios else None}
+    return rows
+
+
+def compared(rows, name):
+    """(aim, what was reached, as text) of a row."""
+    aim = ROWS[name][3]
+    row = rows[name]
+    if isinstance(aim, tuple):
+        times, base = aim
+        if base not in rows:
+            return f"{times} × {base}", ""
+        by = "of_lwip" if row["of_lwip"] and rows[base]["of_lwip"] else "ns"
+        return f"{times} × {base}", f"{row[by] / rows[base][by]:.2f} ×"
+    reached = f"{row['of_lwip'] * LWIP:,.0f}" if row["of_lwip"] else ""
+    return f"{aim:,}" if aim else "", reached
+
+
+def markdown(rows):
+    lines = ["| | ns, here | of lwIP's ping-pong | aim | reached: reference ns, or times | C original |",
+             "|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        aim, reached = compared(rows, name)
+        original = ROWS[name][2]
+        ratio = f"{row['of_lwip']:.2f}" if row["of_lwip"] else ""
+        lines.append(f"| {name} | {row['ns']:,.0f} ({row['low']:,.0f} … {row['high']:,.0f}) | {ratio} | {aim} | {reached} | "
+                     f"{f'{original:,}' if original else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="tiny counts: to see that everything runs")
+    parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="the processor that all run on")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    if options.child:
+        child(options.child, options.quick)
+    names = [name for name in ROWS if options.only in name]
+    if not names:
+        print(f"--only {options.only}: there are {', '.join(ROWS)}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            lwip = PEERS["lwIP"][0](Path(directory))
+        except Absent as reason:
+            lwip = None
+            print(f"no lwIP to compare with: {reason}", file=sys.stderr)
+        rows = summary(measure(names, lwip, options))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "aims.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (options.output / "aims.md").write_text(markdown(rows))
+    print(markdown(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
