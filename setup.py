@@ -4,6 +4,7 @@
 
 Environment:
     IIP_DEBUG=1         bounds, None and memoryview checks, -O0 -g
+    IIP_DPDK=1          also the driver for DPDK, whose development files have to be there; see docs/drivers.md
     IIP_ONLY=a,b        only modules whose dotted name starts with one of these (iip.wire,iip.memory.pool)
     IIP_CFLAGS          more compiler flags, after ours (-march=native, -Werror, -O1)
     IIP_LDFLAGS         more linker flags
@@ -16,6 +17,7 @@ switching back and forth mixes nothing up and repeats nothing.
 import hashlib
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +30,7 @@ DEBUG = os.environ.get("IIP_DEBUG") == "1"
 ANNOTATE = os.environ.get("IIP_ANNOTATE") == "1"
 ONLY = tuple(name.strip() for name in os.environ.get("IIP_ONLY", "").split(",") if name.strip())
 SANITIZE = os.environ.get("IIP_SANITIZE", "")
+DPDK = os.environ.get("IIP_DPDK", "") not in ("", "0")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -62,14 +65,32 @@ def link_flags():
     return flags + shlex.split(os.environ.get("IIP_LDFLAGS", ""))
 
 
+def dpdk_flags():
+    """Flags for compiler and linker, as pkg-config knows them."""
+    try:
+        return [shlex.split(subprocess.run(["pkg-config", option, "libdpdk"], capture_output=True, text=True, check=True).stdout)
+                for option in ("--cflags", "--libs")]
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or error
+        raise SystemExit(f"setup.py: IIP_DPDK={os.environ['IIP_DPDK']}, but DPDK's development files are not found: {said}\n"
+                         "Install them (Debian, Ubuntu: apt install libdpdk-dev pkgconf; Fedora: dnf install dpdk-devel), tell "
+                         "PKG_CONFIG_PATH where they are, or leave IIP_DPDK out") from None
+
+
 def extensions():
     found = []
+    dpdk = dpdk_flags() if DPDK else None
     for path in sorted(Path("iip").rglob("*.pyx")):
         name = ".".join(path.with_suffix("").parts)
         if ONLY and not any(name == only or name.startswith(only + ".") for only in ONLY):
             continue
-        found.append(Extension(name, [path.as_posix()], extra_compile_args=compile_flags(),
-                               extra_link_args=link_flags()))
+        cflags, libs = [], []
+        if path.parent.name == "dpdk":
+            if dpdk is None:
+                continue
+            cflags, libs = dpdk
+        found.append(Extension(name, [path.as_posix()], extra_compile_args=cflags + compile_flags(),
+                               extra_link_args=link_flags() + libs))
     if ONLY and not found:
         raise SystemExit(f"setup.py: IIP_ONLY={','.join(ONLY)} names no module below iip/")
     return found

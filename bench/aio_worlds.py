@@ -1,19 +1,32 @@
 """Two stacks in one event loop, an asyncio application at both ends: for bench/test_aio.py and the comparisons."""
 import asyncio
 import contextlib
+from typing import Any, NamedTuple
 
 from iip import PacketPool
 from iip.aio import Stack, Tunnel
 from iip.drivers import MemoryLink
 
 ADDRESSES = ("fd00::1/64", "fd00::2/64")
-SERVER, PORT = "fd00::2", 7
+
+
+class Ends(NamedTuple):
+    """Who can connect, and who listens where."""
+
+    client: Any
+    server: Any
+    host: str = "fd00::2"
+    port: int = 7
 
 
 @contextlib.asynccontextmanager
 async def joined(way, mtu, **settings):
-    """Client and server: `way` is "memory", a link that passes packets by reference, or "tunnel", which carries them as bytes
-    objects with all their checksums."""
+    """Client and server: `way` is "memory", a link that passes packets by reference, "tunnel", which carries them as bytes
+    objects with all their checksums, or "kernel": the loop itself at both ends, over the loopback device."""
+    if way == "kernel":
+        loop = asyncio.get_running_loop()
+        yield Ends(loop, loop, "::1", 4712)
+        return
     packet_size = max(2048, (mtu + 256 + 63) // 64 * 64)
     settings = {"packet_size": packet_size, "pool_packets": max(1024, (64 << 20) // packet_size), "mtu": mtu, **settings}
     if way == "memory":
@@ -28,7 +41,7 @@ async def joined(way, mtu, **settings):
         ends = [Tunnel(addresses=ADDRESSES[:1], output=over, **settings)]
         ends.append(Tunnel(addresses=ADDRESSES[1:], output=ends[0].feed_many, **settings))
     async with ends[0], ends[1]:
-        yield ends
+        yield Ends(*ends)
 
 
 class Sink(asyncio.Protocol):
@@ -104,10 +117,10 @@ class Asker(asyncio.Protocol):
 
 async def bulk(ends, size):
     """Send so many bytes over a new connection with protocols at both ends."""
-    client, server = ends
+    client, server, *place = ends
     sink = Sink(size)
-    listening = await server.create_server(lambda: sink, SERVER, PORT)
-    transport, source = await client.create_connection(lambda: Source(size), SERVER, PORT)
+    listening = await server.create_server(lambda: sink, *place)
+    transport, source = await client.create_connection(lambda: Source(size), *place)
     source.start()
     await sink.done
     transport.abort()
@@ -116,7 +129,7 @@ async def bulk(ends, size):
 
 async def stream_bulk(ends, size, piece=1 << 20):
     """The same with streams."""
-    client, server = ends
+    client, server, *place = ends
     done = asyncio.get_running_loop().create_future()
 
     async def drain(reader, writer):
@@ -125,8 +138,8 @@ async def stream_bulk(ends, size, piece=1 << 20):
         writer.close()
         done.set_result(None)
 
-    listening = await server.start_server(drain, SERVER, PORT, limit=1 << 20)
-    _reader, writer = await client.open_connection(SERVER, PORT)
+    listening = await server.start_server(drain, *place, limit=1 << 20)
+    _reader, writer = await client.open_connection(*place)
     data = bytes(piece)
     for _ in range(size // piece):
         writer.write(data)
@@ -136,12 +149,24 @@ async def stream_bulk(ends, size, piece=1 << 20):
     listening.close()
 
 
+async def askers(ends, n, size=1):
+    """So many connections to an echo server."""
+    client, server, *place = ends
+    await server.create_server(Echo, *place)
+    return [(await client.create_connection(lambda: Asker(size), *place))[1] for _ in range(n)]
+
+
+async def exchange(asking, times):
+    """So many requests and responses on each connection, all at the same time."""
+    await asyncio.gather(*(asker.ask(times) for asker in asking))
+
+
 async def connections(ends, n):
     """Open, ask, answer, close: one after the other."""
-    client, server = ends
-    listening = await server.create_server(Echo, SERVER, PORT)
+    client, server, *place = ends
+    listening = await server.create_server(Echo, *place)
     for _ in range(n):
-        transport, asker = await client.create_connection(lambda: Asker(1), SERVER, PORT)
+        transport, asker = await client.create_connection(lambda: Asker(1), *place)
         await asker.ask(1)
         transport.close()
     listening.close()

@@ -4,10 +4,12 @@
     unshare -n python -m bench.drivers --only af_xdp --size 60 --seconds 1 --repeat 3
 
 Frames are sent into the device (bench/peers/flood.c) and come back, either by iip's driver (`DriverProbe.reflect`) or by C
-(bench/peers/reflect.c), in turn; some are on their way all the time. Printed are frames per second and the reflector's CPU time per
-frame, medians with the extremes. Needs root and two processors; measure on a machine that does nothing else.
+(bench/peers/reflect.c, reflect_dpdk.c), in turn; some are on their way all the time. Printed are frames per second and the
+reflector's CPU time per frame, medians with the extremes. DPDK never sleeps, so that its CPU time says nothing. Needs root and
+two processors; measure on a machine that does nothing else.
 """
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -18,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.peers.build import HERE, Absent, compiled
+from bench.peers.build import HERE, Absent, compiled, need
 
 ROOT = Path(__file__).parents[1]
-KINDS = ("tap", "af_packet", "af_xdp")
+KINDS = ("tap", "af_packet", "af_xdp", "dpdk")
 OURS, THEIRS = "iipbench0", "iipbench1"
 
 
@@ -43,8 +45,12 @@ def reflect(kind, seconds):
     from iip.drivers import AfPacket, AfXdp, DriverProbe, Tap
     from iip.memory.pool import PacketPool
 
+    def dpdk():
+        from iip.drivers.dpdk import Dpdk
+        return Dpdk(f"net_af_packet0,iface={OURS}")
+
     driver = {"tap": lambda: Tap(OURS, offload=False), "af_packet": lambda: AfPacket(OURS, offload=False),
-              "af_xdp": lambda: AfXdp(OURS)}[kind]()
+              "af_xdp": lambda: AfXdp(OURS), "dpdk": dpdk}[kind]()
     probe = DriverProbe(driver, PacketPool(packets=8192))
     before = resource.getrusage(resource.RUSAGE_SELF)
     frames = probe.reflect(seconds)
@@ -59,11 +65,11 @@ def on(cpu, command, *arguments):
 
 def once(kind, reflector, flood, size, options):
     """Frames per second, and ns of CPU per frame."""
-    end = device(kind)
+    end, settle = device(kind), 2 if kind == "dpdk" else 1
     try:
-        arguments = [kind, *([OURS] if len(reflector) == 1 else []), options.seconds + 2]
+        arguments = [kind, *([OURS] if len(reflector) == 1 else []), options.seconds + 1 + settle]
         first = subprocess.Popen(on(options.cpu[0], reflector, *arguments), text=True, stdout=subprocess.PIPE, cwd=ROOT)
-        time.sleep(1)
+        time.sleep(settle)
         second = subprocess.run(on(options.cpu[1], flood, end, size, options.seconds, options.window), text=True, check=True,
                                 capture_output=True, timeout=60 + options.seconds)
         out, _ = first.communicate(timeout=60)
@@ -74,6 +80,26 @@ def once(kind, reflector, flood, size, options):
     back, seconds = second.stdout.split()
     frames, cpu = out.split()
     return int(back) / float(seconds), float(cpu) * 1e9 / max(1, int(frames))
+
+
+def built(place, kinds):
+    """The C programs, by name; without DPDK's where it is not asked for and cannot be built."""
+    programs = {}
+    for name in ("flood", "reflect", "reflect_dpdk"):
+        try:
+            more = dpdk_flags() if name == "reflect_dpdk" else []
+            programs[name] = compiled(["cc", "-O2", "-o", Path(place) / name, HERE / f"{name}.c", *more], Path(place) / name)
+        except (Absent, FileNotFoundError) as reason:
+            if name != "reflect_dpdk" or kinds == ["dpdk"]:
+                raise SystemExit(f"{name}.c: {reason}") from None
+            print(f"dpdk: left out, {reason}", file=sys.stderr)
+    return programs
+
+
+def dpdk_flags():
+    need(importlib.util.find_spec("iip.drivers.dpdk.driver"), "iip is built without it (IIP_DPDK=1)")
+    return subprocess.run(["pkg-config", "--cflags", "--libs", "libdpdk"], check=True, capture_output=True,
+                          text=True).stdout.split()
 
 
 def spread(values):
@@ -96,14 +122,13 @@ def main():
         return
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        programs = {}
-        for name in ("flood", "reflect"):
-            try:
-                programs[name] = compiled(["cc", "-O2", "-o", Path(place) / name, HERE / f"{name}.c"], Path(place) / name)
-            except (Absent, FileNotFoundError) as reason:
-                raise SystemExit(f"{name}.c: {reason}") from None
-        sides = {"C": programs["reflect"], "iip": [sys.executable, "-m", "bench.drivers", "--reflect"]}
-        for kind in options.only or KINDS:
+        kinds = options.only or list(KINDS)
+        programs = built(place, kinds)
+        for kind in kinds:
+            if kind == "dpdk" and "reflect_dpdk" not in programs:
+                continue
+            sides = {"C": programs["reflect_dpdk" if kind == "dpdk" else "reflect"],
+                     "iip": [sys.executable, "-m", "bench.drivers", "--reflect"]}
             for size in options.size or (60, 1514):
                 rows.append(row(kind, size, sides, programs["flood"], options))
                 print("{driver:10} {size:5} B   iip {iip[rate][median]:10,.0f}/s {iip[cpu][median]:6.0f} ns   "

@@ -10,6 +10,8 @@ difference is the cost of one, start-up excluded. Both engines together, memory 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
 import os
 import re
 import subprocess
@@ -18,7 +20,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench import worlds
+from bench import aio_worlds, worlds
 
 
 def pingpong(rounds, **options):
@@ -45,6 +47,28 @@ def bulk(rounds, **options):
     return pair.a.stats()["tcp_out_data"] - done
 
 
+def aio(times, way, work, mtu=1500, loop="asyncio"):
+    """Transactions of a byte, or MB, between asyncio applications: over two stacks of `iip.aio`, or way "kernel"."""
+    make = asyncio.new_event_loop if loop == "asyncio" else importlib.import_module(loop).new_event_loop
+
+    async def run():
+        async with aio_worlds.joined(way, mtu) as ends:
+            if work == "bulk":
+                await aio_worlds.bulk(ends, times << 20)
+            elif work == "latency":
+                await aio_worlds.exchange(await aio_worlds.askers(ends, 1), times)
+            else:
+                await aio_worlds.connections(ends, times)
+        return times
+
+    event_loop = make()
+    try:
+        return event_loop.run_until_complete(run())
+    finally:
+        event_loop.run_until_complete(event_loop.shutdown_asyncgens())
+        event_loop.close()
+
+
 CASES = {
     "pingpong-1": (pingpong, {"connections": 1}, 4000),
     "pingpong-32": (pingpong, {}, 1000),
@@ -65,6 +89,15 @@ CASES = {
     "bulk-gro": (bulk, {"settings": {"gro": True}}, 1000),
     "bulk-gso-gro": (bulk, {"settings": {"gso": True, "gro": True}}, 1000),
     "pingpong-32-gro": (pingpong, {"settings": {"gro": True}}, 1000),
+    "aio-memory": (aio, {"way": "memory", "work": "latency"}, 1000),
+    "aio-memory-uvloop": (aio, {"way": "memory", "work": "latency", "loop": "uvloop"}, 1000),
+    "aio-tunnel": (aio, {"way": "tunnel", "work": "latency"}, 1000),
+    "aio-tunnel-uvloop": (aio, {"way": "tunnel", "work": "latency", "loop": "uvloop"}, 1000),
+    "aio-tunnel-bulk-1500": (aio, {"way": "tunnel", "work": "bulk"}, 100),
+    "aio-tunnel-bulk-16000": (aio, {"way": "tunnel", "work": "bulk", "mtu": 16000}, 100),
+    "aio-tunnel-connections": (aio, {"way": "tunnel", "work": "connections"}, 200),
+    "aio-kernel": (aio, {"way": "kernel", "work": "latency"}, 1000),
+    "aio-kernel-uvloop": (aio, {"way": "kernel", "work": "latency", "loop": "uvloop"}, 1000),
 }
 
 

@@ -45,19 +45,14 @@ def test_bulk(measure, scale, loop, ends, kind):
 @pytest.mark.parametrize("clients", [1, 32])
 def test_request_and_response(measure, scale, loop, ends, clients):
     times = scale(5000 // clients)
-    client, server = ends
 
-    async def begin():
-        await server.create_server(worlds.Echo, worlds.SERVER, worlds.PORT)
-        return [(await client.create_connection(lambda: worlds.Asker(1), worlds.SERVER, worlds.PORT))[1] for _ in range(clients)]
-
-    async def exchange():
-        await asyncio.gather(*(asker.ask(times) for asker in askers))
+    def run():
+        loop.run_until_complete(worlds.exchange(asking, times))
         return times * clients
 
-    askers = loop.run_until_complete(begin())
-    measure("asyncio, request and response", "transactions", lambda: loop.run_until_complete(exchange()), clients=clients)
-    for asker in askers:
+    asking = loop.run_until_complete(worlds.askers(ends, clients))
+    measure("asyncio, request and response", "transactions", run, clients=clients)
+    for asker in asking:
         asker.transport.abort()
 
 

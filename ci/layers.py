@@ -23,7 +23,7 @@ LAYERS = [
     ["iip.address", "iip.batch", "iip.config", "iip.connection", "iip.control", "iip.events", "iip.facade", "iip.handler",
      "iip.info", "iip.payload", "iip.stats"],
     ["iip.drivers"],
-    ["iip.runtime", "iip.apps", "iip.aio", "iip.autoconf", "iip.dhcp", "iip.socket"],
+    ["iip.runtime", "iip.apps", "iip.aio", "iip.autoconf", "iip.dhcp", "iip.dhcp6", "iip.socket"],
     ["iip.sim", "iip.script"],
     ["iip.cli"],
 ]

@@ -42,6 +42,11 @@ use_python() {
     PATH=$(dirname "$PY"):$PATH
 }
 
+# The driver for DPDK is built and tested where its development files are, unless IIP_DPDK says otherwise.
+with_dpdk() {
+    if [ -z "${IIP_DPDK+set}" ] && pkg-config --exists libdpdk 2>/dev/null; then export IIP_DPDK=1; fi
+}
+
 # What the compiler warns about is an error from here on.
 strict() { export IIP_CFLAGS="-Werror ${IIP_CFLAGS:-}"; }
 

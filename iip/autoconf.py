@@ -1,10 +1,12 @@
 """Addresses of IPv6 from router advertisements: SLAAC (RFC 4861 §6.3, RFC 4862 §5.5), temporary addresses (RFC 8981), stable
 opaque ones (RFC 7217), DNS servers (RFC 8106). Frames in, frames out, the time is an argument.
 
-`Host` is the state; `acquire` runs it on a TAP device before an engine has that.
+`Host` is the state; `acquire` runs it on a TAP device before an engine has that, `follow` beside a running stack in asyncio.
 """
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import random
 import select
@@ -16,8 +18,10 @@ from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from iip.errors import DriverError
+from iip.events import Conflict, RouterAdvertisement
 
 if TYPE_CHECKING:
+    from iip.aio.stack import Stack
     from iip.drivers.tap import Tap
 
 _SECOND = 1_000_000_000
@@ -32,6 +36,7 @@ _TWO_HOURS = 7200 * _SECOND
 _TEMP_VALID, _TEMP_PREFERRED = 2 * 86400 * _SECOND, 86400 * _SECOND       # RFC 8981 §3.8
 _REGENERATE = 5 * _SECOND         # before the old one is deprecated
 _MIN_MTU = 1280
+_TRIES = 3                        # identifiers after duplicates, RFC 7217 §6, RFC 8981 §3.8
 _MOST = 16                        # prefixes, routers and name servers that are kept of a kind
 
 
@@ -50,7 +55,7 @@ class Host:
     """mac: of our station; privacy: temporary addresses beside the lasting one of each prefix; secret: bytes that make the lasting
     ones opaque (without it they show the MAC); seed: decides random choices.
 
-    `run(now)` returns frames to send and sets `deadline`; `feed(frame, now)` takes what came.
+    `run(now)` returns frames to send and sets `deadline`; `feed(frame, now)` takes what came, `hear` what an engine has heard.
     """
 
     def __init__(self, mac: bytes, *, privacy: bool = True, secret: bytes | None = None, seed: int | None = None) -> None:
@@ -66,6 +71,8 @@ class Host:
         self.hop_limit: int | None = None
         self.managed = self.other = False     # more is to be had by DHCP
         self.deadline = 0
+        self._now = 0
+        self._duplicates: dict[IPv6Network, int] = {}     # identifiers of a prefix that somebody else had
         self._advertised = False
         self._solicited = -1      # the first waits for a moment
 
@@ -94,9 +101,10 @@ class Host:
         return b"\x33\x33\0\0\0\2" + self.mac + b"\x86\xdd" + header + body
 
     def _schedule(self, now: int) -> None:
+        self._now = now
         times = [_NEVER, *self.routers.values(), *self.nameservers.values(), *self.search.values()]
         for address in self.addresses:
-            times.append(address.valid)
+            times.append(address.preferred if address.preferred > now else address.valid)
             if address.temporary and not address.replaced:
                 times.append(address.preferred - _REGENERATE)
         if not self._advertised and self._solicited < _SOLICITATIONS:
@@ -123,7 +131,18 @@ class Host:
         parsed = _advertisement(frame, self.mac)
         if parsed is None:
             return False
-        router, body, options = parsed
+        self._heard(*parsed, now)
+        return True
+
+    def hear(self, advertisement: RouterAdvertisement, now: int) -> bool:
+        """The same of an engine's callback `router_advertisement`."""
+        options = _options(advertisement.data)
+        if options is None or not isinstance(advertisement.router, IPv6Address):
+            return False
+        self._heard(advertisement.router, advertisement.data, options, now)
+        return True
+
+    def _heard(self, router: IPv6Address, body: bytes, options: list[tuple[int, bytes]], now: int) -> None:
         _type, _code, _sum, hops, flags, lifetime, _reachable, _retrans = _HEAD.unpack_from(body)
         self._advertised = True
         self.managed, self.other = bool(flags & 0x80), bool(flags & 0x40)
@@ -139,10 +158,9 @@ class Host:
                 for at in range(6, len(value), 16):
                     _note(self.nameservers, IPv6Address(value[at:at + 16]), int.from_bytes(value[2:6], "big"), now)
             elif kind == _DNSSL and len(value) > 6:
-                for name in _names(value[6:]):
+                for name in domain_names(value[6:]):
                     _note(self.search, name, int.from_bytes(value[2:6], "big"), now)
         self._schedule(now)
-        return True
 
     def _prefix(self, value: bytes, now: int) -> None:
         """RFC 4862 §5.5.3."""
@@ -174,7 +192,8 @@ class Host:
         if self._secret is None:  # EUI-64, RFC 4291 appendix A
             ident = bytes([self.mac[0] ^ 2]) + self.mac[1:3] + b"\xff\xfe" + self.mac[3:]
         else:                     # RFC 7217 §5
-            ident = hashlib.sha256(prefix.network_address.packed[:8] + self.mac + self._secret).digest()[:8]
+            again = bytes(self._duplicates.get(prefix, 0))
+            ident = hashlib.sha256(prefix.network_address.packed[:8] + self.mac + self._secret + again).digest()[:8]
         return IPv6Interface((prefix.network_address.packed[:8] + ident, 64))
 
     def _temporary(self, lasting: Address, now: int) -> None:
@@ -185,10 +204,28 @@ class Host:
         until = min(lasting.preferred, now + preferred), min(lasting.valid, now + _TEMP_VALID)
         self.addresses.append(Address(interface, *until, temporary=True))
 
+    def duplicate(self, address: IPv6Address, now: int) -> bool:
+        """Somebody else has an address of ours (`address_conflict`): another one takes its place, unless it shows the MAC or that
+        went wrong too often (RFC 7217 §6, RFC 8981 §3.4). False: it is none of ours."""
+        old = next((a for a in self.addresses if a.interface.ip == address), None)
+        if old is None:
+            return False
+        self.addresses.remove(old)
+        prefix = old.interface.network
+        self._duplicates[prefix] = self._duplicates.get(prefix, 0) + 1
+        if self._duplicates[prefix] <= _TRIES:
+            lasting = self._of(prefix, temporary=False)
+            if not old.temporary and self._secret is not None:
+                self.addresses.append(Address(self._lasting(prefix), old.preferred, old.valid))
+            elif old.temporary and not old.replaced and lasting is not None:
+                self._temporary(lasting, now)
+        self._schedule(now)
+        return True
+
     # -- what comes of it ----------------------------------------------------------------------------------
     def settings(self) -> dict[str, Any]:
-        """For `iip.Config`: the newest temporary address first, since of equals the first is the source."""
-        ours = sorted(self.addresses, key=lambda a: (not a.temporary, -a.preferred))
+        """For `iip.Config`: the newest temporary address first, since of equals the first is the source, deprecated ones last."""
+        ours = sorted(self.addresses, key=lambda a: (a.preferred <= self._now, not a.temporary, -a.preferred))
         found: dict[str, Any] = {"addresses": tuple(str(a.interface) for a in ours)}
         if self.routers:
             found["gateway6"] = str(next(iter(self.routers)))
@@ -211,7 +248,7 @@ def _note(table: dict[Any, int], key: object, seconds: int, now: int) -> None:
         table[key] = _until(seconds, now)
 
 
-def _names(data: bytes) -> list[str]:
+def domain_names(data: bytes) -> list[str]:
     """Domain names (RFC 1035 §3.1, not compressed); those before something malformed."""
     found: list[str] = []
     labels: list[str] = []
@@ -242,14 +279,20 @@ def _advertisement(frame: bytes, mac: bytes) -> tuple[IPv6Address, bytes, list[t
         return None
     if body[:2] != bytes((_ADVERTISE, 0)) or not source.is_link_local or _checksum(source, target, body):
         return None
+    options = _options(body)
+    return None if options is None else (source, body, options)
+
+
+def _options(body: bytes) -> list[tuple[int, bytes]] | None:
+    """Of an advertisement; None if one is malformed."""
     options, at = [], _HEAD.size
-    while at < length:
-        size = body[at + 1] * 8 if at + 1 < length else 0
-        if size == 0 or at + size > length:
+    while at < len(body):
+        size = body[at + 1] * 8 if at + 1 < len(body) else 0
+        if size == 0 or at + size > len(body):
             return None
         options.append((body[at], body[at + 2:at + size]))
         at += size
-    return source, body, options
+    return options
 
 
 def _checksum(source: IPv6Address, target: IPv6Address, body: bytes) -> int:
@@ -276,3 +319,46 @@ def acquire(tap: Tap, host: Host, *, timeout: float = 15.0, clock: Callable[[], 
         select.select([fd], [], [], max(0.0, (min(host.deadline, end) - clock()) / _SECOND))
         while (came := tap.receive_frame()) is not None:
             host.feed(came, clock())
+
+
+async def follow(host: Host, stack: Stack, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    """Keep a running stack as routers say: addresses of new prefixes come, those whose lifetime ends go, temporary ones get
+    successors, the default router and the name servers change, an address that somebody else has is replaced. It asks for
+    advertisements unless `host` has heard one. Ends when it is cancelled, or the stack is closed."""
+    moved = asyncio.Event()
+    have = host.settings()
+    servers: tuple[IPv6Address, ...] = ()
+
+    def hear(event: RouterAdvertisement | Conflict | None) -> None:
+        if event is None:
+            changed = True
+        elif isinstance(event, Conflict):
+            changed = isinstance(event.address, IPv6Address) and host.duplicate(event.address, clock())
+        else:
+            changed = host.hear(event, clock())
+        if changed:
+            moved.set()
+
+    stack.hearing.append(hear)
+    try:
+        while not stack.closed:
+            if host.run(clock()):
+                stack.engine.solicit_routers()
+                stack.wake()
+            have = _apply(stack, have, host)
+            stack.use_nameservers(servers, host.nameservers)
+            servers = tuple(host.nameservers)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(moved.wait(), min(max(0.0, (host.deadline - clock()) / _SECOND), 86400.0))
+            moved.clear()
+    finally:
+        stack.hearing.remove(hear)
+
+
+def _apply(stack: Stack, have: dict[str, Any], host: Host) -> dict[str, Any]:
+    """The stack gets what is other than what it has."""
+    want = host.settings()
+    if (want["addresses"], want.get("gateway6")) != (have["addresses"], have.get("gateway6")) or not set(
+            want["addresses"]) <= set(stack.engine.config.addresses):
+        stack.readdress(have["addresses"], want["addresses"], gateway6=want.get("gateway6"))
+    return want

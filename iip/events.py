@@ -69,6 +69,14 @@ class Conflict(NamedTuple):
     mac: bytes
 
 
+class RouterAdvertisement(NamedTuple):
+    """What a router of IPv6 says (RFC 4861 §4.2)."""
+
+    router: Address
+    mac: bytes
+    data: bytes                   # the ICMPv6 message, from its type on; well formed, its checksum is right
+
+
 class AckSample(NamedTuple):
     """What an ACK told, for `CongestionControl.on_ack`."""
 

@@ -13,7 +13,9 @@ from iip.net.address cimport net_join, net_leave
 from iip.net.icmp cimport net_ping
 from iip.net.net cimport net_arp_request
 from iip.net.route cimport net_route
-from iip.net.types cimport Addr, Flow
+from iip.net.setup cimport net_readdress
+from iip.net.solicit cimport nd_solicit_routers
+from iip.net.types cimport MEDIUM_ETHERNET, Addr, Flow, addr_eq
 from iip.net.udp cimport udp_bind, udp_send, udp_unbind
 from iip.tcp.inspect cimport tcp_snapshot
 from iip.tcp.setup cimport tcp_configure
@@ -36,6 +38,7 @@ _CHANGEABLE = frozenset({
     "rto_max", "rto_initial", "syn_retries", "synack_retries", "retries", "delayed_ack", "time_wait", "fin_wait2",
     "keepalive", "keepalive_interval", "keepalive_probes", "user_timeout", "nagle", "initial_window", "congestion",
     "copy_threshold", "ports", "pacing", "max_pacing_rate", "ecn", "ecn_option"})
+_PLACES = frozenset({"addresses", "routes", "gateway", "gateway6"})
 
 
 cdef object _aligned(object conns):
@@ -173,14 +176,33 @@ cdef class Engine(CoreEngine):
 
     def reconfigure(self, **changes):
         """Change TCP settings of the running engine: timers, retries, what new connections offer and start with.
-        Connections that exist keep their buffers and what was negotiated. Raises ConfigError for other settings."""
+        Connections that exist keep their buffers and what was negotiated. Or its `addresses`, `routes` and gateways: connections
+        from an address that goes are aborted, and a new one is checked for a conflict. Raises ConfigError for other settings."""
         self._open()
         for name in changes:
-            if name not in _CHANGEABLE:
+            if name not in _CHANGEABLE and name not in _PLACES:
                 raise ConfigError(f"{name}: cannot be changed at a running engine; make a new one")
         config = self.config.replace(**changes)
+        if not _PLACES.isdisjoint(changes):
+            self._outside("reconfigure")
+            net_readdress(self.net, config)
+            for address in {i.ip for i in self.config.interfaces} - {i.ip for i in config.interfaces}:
+                self._abort_from(address)
         tcp_configure(&self.tcp.conf, config)
         self.config = config
+
+    cdef int _abort_from(self, object address) except -1:
+        """End the connections of an address that we have no more."""
+        cdef Addr ours
+        cdef uint32_t i
+        cdef Tcb* t
+        addr_parse(address, &ours, "address")
+        for i in range(self.slab.high_water):
+            if slab_live(self.slab, i):
+                t = tcb(self.tcp, i)
+                if t.state != CLOSED and t.state != TIME_WAIT and addr_eq(&t.flow.src, &ours):
+                    user_abort(self.tcp, t)
+        return 0
 
     # -- many connections in one call, by handle ---------------------------------------------------------------
 
@@ -338,6 +360,14 @@ cdef class Engine(CoreEngine):
         self._open()
         self._flow(&flow, address, None, 0, 0)
         return addr_object(&flow.src)
+
+    def solicit_routers(self):
+        """Ask the routers of IPv6 to advertise; `router_advertisement` follows. True when it is on its way, False when a queue
+        is full. Ethernet only."""
+        self._open()
+        if self.net.medium != MEDIUM_ETHERNET:
+            raise ConfigError("solicit_routers: bare IP has no routers to ask; use medium='ethernet'")
+        return self._sent(nd_solicit_routers(self.net), self.net.mtu)
 
     def arp_request(self, address):
         """Ask for the link-layer address of a neighbour; `arp_reply` follows."""

@@ -20,6 +20,7 @@ cdef class PythonHandler(NativeHandler):
     cdef object on_icmp_error
     cdef object on_arp_reply
     cdef object on_conflict
+    cdef object on_router
     cdef Payload spare             # of the last callback, when nobody kept it
     cdef Connection conn(self, Engine engine, uint64_t handle)
     cdef void failed(self, Engine engine, object error)

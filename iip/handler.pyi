@@ -5,7 +5,7 @@ from typing_extensions import Self
 from iip.batch import Batch, Event
 from iip.connection import Connection, Reason
 from iip.engine import NativeHandler
-from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn
+from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, RouterAdvertisement, Syn
 from iip.payload import Payload
 
 class Handler:
@@ -23,6 +23,7 @@ class Handler:
     def icmp_error(self, error: IcmpError) -> None: ...
     def arp_reply(self, reply: ArpReply) -> None: ...
     def address_conflict(self, conflict: Conflict) -> None: ...
+    def router_advertisement(self, advertisement: RouterAdvertisement) -> None: ...
 
 class PythonHandler(NativeHandler):
     def __new__(cls, user: object) -> Self: ...

@@ -5,12 +5,13 @@ from iip.address cimport addr_object
 from iip.connection cimport connection_new
 from iip.engine cimport Datagram as CDatagram, SynInfo
 from iip.memory.pool cimport NIL
+from iip.net.ndp cimport NE_ROUTER
 from iip.net.state cimport NE_ARP_REPLY, NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UNREACHABLE, NetEvent
 from iip.payload cimport Payload, payload_new
 from iip.tcp.tcb cimport TF_USED, Tcb
 
 from iip.connection import Reason
-from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, Syn
+from iip.events import ArpReply, Conflict, Datagram, IcmpError, IcmpReply, RouterAdvertisement, Syn
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
@@ -66,6 +67,9 @@ class Handler:
     def address_conflict(self, conflict):
         """Somebody else uses an address of ours (`iip.Conflict`)."""
 
+    def router_advertisement(self, advertisement):
+        """A router of IPv6 says what it knows (`iip.RouterAdvertisement`). The engine does nothing about it."""
+
 
 # What is called from the deliver phase with the GIL held (see `deliver`), under the types of callbacks
 ctypedef bint (*accept_call)(PythonHandler, Engine, const SynInfo*) noexcept nogil
@@ -100,6 +104,7 @@ cdef class PythonHandler(NativeHandler):
         self.on_icmp_error = bound(user, "icmp_error")
         self.on_arp_reply = bound(user, "arp_reply")
         self.on_conflict = bound(user, "address_conflict")
+        self.on_router = bound(user, "router_advertisement")
 
     cdef void failed(self, Engine engine, object error):
         if engine.error is None:
@@ -246,5 +251,8 @@ cdef void _net_event(PythonHandler self, Engine engine, NetEvent* e) noexcept:
             self.on_arp_reply(ArpReply(addr_object(&e.src), (<bytes>e.mac[:6])))
         elif e.type == NE_CONFLICT and self.on_conflict is not None:
             self.on_conflict(Conflict(addr_object(&e.src), (<bytes>e.mac[:6])))
+        elif e.type == NE_ROUTER and self.on_router is not None:
+            self.on_router(RouterAdvertisement(addr_object(&e.src), (<bytes>e.mac[:6]),
+                                               engine.pool.bytes(e.pkt)[e.off:e.off + e.len]))
     except BaseException as error:
         self.failed(engine, error)

@@ -70,7 +70,7 @@ cpdef enum Verdict:
     icmp_malformed
     icmp_bad_checksum
     icmp_unknown_type
-    icmp_ignored                  # known, but not for a host that is configured: redirects, router advertisements
+    icmp_ignored                  # known, but not for a host that is configured: redirects, router solicitations
     icmp_in_echo
     icmp_in_echo_reply
     icmp_in_error

@@ -79,20 +79,40 @@ def test_a_peer_that_is_absent_is_said_to_be(tmp_path, monkeypatch):
 
 def test_the_tunnel_case_at_tiny_work(tmp_path):
     pytest.importorskip("matplotlib")
-    done = run("bench.peers.tunnel", "--repeat", 2, "--bytes", 1e6, "--exchanges", 20, "--connections", 5, "--only", "iip, tunnel",
-               "--only", "iip, memory link", "--only", "asyncio, kernel loopback", "--output", tmp_path)
+    done = run("bench.peers.tunnel", "--repeat", 1, "--bytes", 1e6, "--exchanges", 20, "--connections", 5, "--requests", 100,
+               "--only", "iip, tunnel", "--only", "Linux over loopback, asyncio", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "tunnel.json").read_text())
     assert found["absent"] == {}
-    assert len(found["rows"]) == 3 * (2 + 2 + 1)
-    assert all(0 < row["low"] <= row["rate"] <= row["high"] and row["runs"] == 2 for row in found["rows"])
+    assert len(found["rows"]) == 4 * (2 + 1)
+    assert all(0 < row["low"] <= row["rate"] <= row["high"] and row["runs"] == 1 for row in found["rows"])
     assert (tmp_path / "tunnel.md").read_text().startswith("| stack |")
     assert (tmp_path / "tunnel.png").stat().st_size > 1000
 
 
-def test_drivers_beside_c(netns, tmp_path):  # noqa: F811
-    done = run("bench.drivers", "--only", "af_packet", "--size", 60, "--seconds", 0.2, "--repeat", 1,
+@pytest.mark.parametrize("kind", ["af_packet", "dpdk"])
+def test_drivers_beside_c(netns, tmp_path, kind):  # noqa: F811
+    done = run("bench.drivers", "--only", kind, "--size", 60, "--seconds", 0.2, "--repeat", 1,
                "--output", tmp_path / "drivers.json")
+    if kind == "dpdk" and "IIP_DPDK=1" in done.stderr:
+        pytest.skip("built without DPDK (IIP_DPDK=1)")
     assert done.returncode == 0, done.stderr
     row, = json.loads((tmp_path / "drivers.json").read_text())["rows"]
     assert row["iip"]["rate"]["median"] > 0 and row["C"]["rate"]["median"] > 0
+
+
+def test_servers_beside_the_usual_ones(netns, tmp_path):  # noqa: F811
+    done = run("bench.servers", "--only", "iip, af_packet", "--only", "usual", "--queues", 1, "--seconds", 0.2, "--repeat", 1,
+               "--connections", 4, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "servers.json").read_text())
+    assert len(found["rows"]) + len(found["absent"]) == 4
+    assert all(row["rate"] > 0 and row["median_us"] <= row["p99_us"] for row in found["rows"])
+    table = (tmp_path / "servers.md").read_text()
+    assert "| cache | iip, af_packet | 1 |" in table and all(f"{name}: left out" in table for name in found["absent"])
+
+
+def test_servers_that_are_absent_are_said_to_be(netns, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run("bench.servers", "--output", tmp_path)
+    assert done.returncode == 1 and "http, nginx: left out, no wrk: apt install wrk" in done.stderr

@@ -1,5 +1,5 @@
 """The tunnel case with PyTCP (PyPI: pmd-pytcp), whose state belongs to the process: two processes, joined by a socket pair that
-carries IPv4 packets (over IPv6 it does not connect this way). For bench/peers/tunnel.py."""
+carries Ethernet frames, as its users have it around the packets of their tunnel. For bench/peers/tunnel.py."""
 import asyncio
 import contextlib
 import os
@@ -8,24 +8,41 @@ import signal
 import socket as kernel
 import time
 
-from pmd_net_addr import Ip4IfAddr
+from pmd_net_addr import Ip6IfAddr, MacAddress
 from pmd_pytcp import stack
 from pmd_pytcp.lib import logger
 from pmd_pytcp.lib.interface_layer import InterfaceLayer
-from pmd_pytcp.socket import AF_INET, SOCK_STREAM, socket
+from pmd_pytcp.socket import AF_INET6, SOCK_STREAM, socket
 
-CLIENT, SERVER = "10.0.0.1", "10.0.0.2"
+CLIENT, SERVER = "fd00::1", "fd00::2"
 BULK, ECHO = 5001, 7
 PIECE = 1 << 16
+WINDOW = 1 << 20              # bytes; by default 65,535
 
 
 @contextlib.asynccontextmanager
 async def running(fd, address, mtu):
-    stack.init(fd=fd, layer=InterfaceLayer.L3, mtu=mtu, ip4_host=Ip4IfAddr(f"{address}/24"), ip6_support=False)
+    stack.INTERFACE__TAP__MTU = mtu           # what a connection assumes
+    stack.init(fd=fd, layer=InterfaceLayer.L2, mtu=mtu, mac_address=MacAddress(f"02:00:00:00:00:0{address[-1]}"),
+               interface_name="tap0", ip4_support=False, ip4_dhcp=False, ip6_host=Ip6IfAddr(f"{address}/64"),
+               ip6_gua_autoconfig=False, sysctls={"tcp.rcv_wnd_max": WINDOW})
     await stack.start()
-    await asyncio.sleep(2)        # it looks whether somebody has the address
+    await until_owned(address)
     yield
     await stack.stop()
+
+
+async def until_owned(address):
+    """Some seconds: it looks whether somebody else has the address."""
+    while True:
+        probe = socket(family=AF_INET6, type=SOCK_STREAM)
+        try:
+            probe.bind((address, 9))
+            break
+        except OSError:
+            await asyncio.sleep(0.1)
+        finally:
+            probe.close()
 
 
 async def count(conn):
@@ -46,7 +63,7 @@ async def echo(conn):
 
 
 async def listen(port, serve):
-    listener = socket(family=AF_INET, type=SOCK_STREAM)
+    listener = socket(family=AF_INET6, type=SOCK_STREAM)
     listener.bind((SERVER, port))
     listener.listen()
     tasks = []
@@ -55,13 +72,14 @@ async def listen(port, serve):
         tasks.append(asyncio.create_task(serve(conn)))
 
 
-async def serve(fd, mtu):
+async def serve(fd, mtu, ready):
     async with running(fd, SERVER, mtu):
+        asyncio.get_running_loop().call_later(0.1, os.write, ready, b".")
         await asyncio.gather(listen(BULK, count), listen(ECHO, echo))
 
 
 async def connected(port):
-    conn = socket(family=AF_INET, type=SOCK_STREAM)
+    conn = socket(family=AF_INET6, type=SOCK_STREAM)
     await conn.connect((SERVER, port))
     return conn
 
@@ -101,7 +119,6 @@ def busy(child):
 
 async def measure(fd, mtu, work, n, child):
     async with running(fd, CLIENT, mtu):
-        await asyncio.sleep(0.5)  # the other one listens by now
         begin, before = time.perf_counter(), busy(child)
         await {"bulk": bulk, "latency": latency, "connections": connections}[work](n)
         return n, time.perf_counter() - begin, busy(child) - before
@@ -114,11 +131,13 @@ def run(mtu, work, n):
     for end in (ours, theirs):
         end.setblocking(False)
         end.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 1 << 22)
+    there, ready = os.pipe()
     child = os.fork()
     if child == 0:
-        asyncio.run(serve(theirs.fileno(), mtu))
+        asyncio.run(serve(theirs.fileno(), mtu, ready))
         os._exit(0)
     try:
+        os.read(there, 1)
         return asyncio.run(asyncio.wait_for(measure(ours.fileno(), mtu, work, n, child), 120))
     finally:
         os.kill(child, signal.SIGKILL)

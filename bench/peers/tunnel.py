@@ -1,12 +1,15 @@
-"""The tunnel case: two stacks joined by packets in memory, an asyncio application at both ends, in a process each run: iip
-(`iip.aio.Tunnel`, `iip.aio.Stack` on a memory link), PyTCP from PyPI, whose state belongs to the process and which therefore
-gets two processes and a socket pair, and as a yardstick asyncio over the kernel's loopback device.
+"""asyncio applications at both ends of two stacks that are joined by packets in memory, in a process each run: iip
+(`iip.aio.Tunnel`, which carries packets as bytes with all their checksums; `iip.aio.Stack` on a memory link), PyTCP from
+PyPI, whose state belongs to the process and which therefore gets two processes and a socket pair, and as yardsticks asyncio and
+uvloop over the kernel's loopback device.
 
     python -m bench.peers.tunnel                                  # everything, into bench/results/tunnel.{json,md,png}
     python -m bench.peers.tunnel --only PyTCP --repeat 1 --bytes 4e6
 
-Bulk: MB/s, and CPU time of all processes in ns per byte; request and response of one byte: us; new connections with one
-request each: per second. Medians of alternating runs with their spread. Measure on a machine that does nothing else.
+IPv6. Bulk, in writes of 1 MiB: MB/s, and CPU time of all processes in ns per byte; request and response of one byte over one
+connection: us; new connections with one request each: per second; an echo server with 32 connections and 1 KiB a request: requests
+per second of CPU, client and server together. Medians of alternating runs with their spread. Measure on a machine that does
+nothing else.
 """
 from __future__ import annotations
 
@@ -22,14 +25,18 @@ from pathlib import Path
 
 from bench.peers.__main__ import ROOT, machine, pyplot
 
-WORK = ("bulk", "latency", "connections")
+WORK = ("bulk", "latency", "connections", "echo")
+CLIENTS, REQUEST = 32, 1024       # of the echo server
+ALL = (1, 1, 1, 1)
 STACKS = {
-    # name: (module function below, MTUs, share of the work that it gets done in the time)
-    "iip, tunnel": ("tunnel", (1500, 16000), (1, 1, 1)),
-    "iip, memory link": ("memory", (1500, 16000), (1, 1, 1)),
-    "iip, tunnel, uvloop": ("tunnel uvloop", (1500, 16000), (1, 1, 1)),
-    "asyncio, kernel loopback": ("kernel", (0,), (1, 1, 1)),
-    "PyTCP": ("pytcp", (1500, 16000), (0.001, 0.05, 0.02)),
+    # name: (way and loop, MTUs, share of each work that it gets done in the time; 0: left out)
+    "iip, tunnel": ("tunnel asyncio", (1500, 16000), ALL),
+    "iip, tunnel, uvloop": ("tunnel uvloop", (1500, 16000), ALL),
+    "iip, memory link": ("memory asyncio", (1500, 16000), ALL),
+    "iip, memory link, uvloop": ("memory uvloop", (1500, 16000), ALL),
+    "Linux over loopback, asyncio": ("kernel asyncio", (0,), ALL),
+    "Linux over loopback, uvloop": ("kernel uvloop", (0,), ALL),
+    "PyTCP": ("pytcp", (1500, 16000), (0.002, 0.02, 0.02, 0)),
 }
 
 
@@ -39,54 +46,39 @@ def cpu():
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-async def ours(way, mtu, work, n):
+async def exercise(way, mtu, work, n):
+    """(how much was done, seconds, seconds of CPU)"""
     from bench import aio_worlds as worlds
 
     async with worlds.joined(way, mtu) as ends:
         await worlds.bulk(ends, 1 << 20)                   # warm
-        return await exercise(ends, work, n)
-
-
-async def kernel(_way, _mtu, work, n):
-    from bench import aio_worlds as worlds
-
-    worlds.SERVER = "::1"
-    worlds.PORT = 4712
-    loop = asyncio.get_running_loop()
-    return await exercise((loop, loop), work, n)
-
-
-async def exercise(ends, work, n):
-    """(how much was done, seconds, seconds of CPU)"""
-    from bench import aio_worlds as worlds
-
-    begin, busy = time.perf_counter(), cpu()
-    if work == "bulk":
-        await worlds.bulk(ends, n)
-    elif work == "connections":
-        await worlds.connections(ends, n)
-    else:
-        await ends[1].create_server(worlds.Echo, worlds.SERVER, worlds.PORT)
-        transport, asker = await ends[0].create_connection(lambda: worlds.Asker(1), worlds.SERVER, worlds.PORT)
+        if work == "bulk":
+            doing = worlds.bulk(ends, n)
+        elif work == "connections":
+            doing = worlds.connections(ends, n)
+        elif work == "latency":
+            doing = worlds.exchange(await worlds.askers(ends, 1), n)
+        else:
+            doing = worlds.exchange(await worlds.askers(ends, CLIENTS, REQUEST), n // CLIENTS)
+            n = n // CLIENTS * CLIENTS
         begin, busy = time.perf_counter(), cpu()
-        await asker.ask(n)
-        transport.abort()
-    return n, time.perf_counter() - begin, cpu() - busy
+        await doing
+        return n, time.perf_counter() - begin, cpu() - busy
 
 
 def child(name, mtu, work, n):
     """One run in this process; prints what `exercise` returns."""
-    kind, *loop_name = name.split()
-    if kind == "pytcp":
+    way, *loop_name = name.split()
+    if way == "pytcp":
         from bench.peers.pytcp_tunnel import run
         print(json.dumps(run(mtu, work, n)))
         return
-    if loop_name:
+    if loop_name == ["uvloop"]:
         import uvloop
         loop = uvloop.new_event_loop()
     else:
         loop = asyncio.new_event_loop()
-    print(json.dumps(loop.run_until_complete((kernel if kind == "kernel" else ours)(kind, mtu, work, n))))
+    print(json.dumps(loop.run_until_complete(exercise(way, mtu, work, n))))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
@@ -101,14 +93,14 @@ def once(name, mtu, work, n):
 
 def measure(options):
     """One row a stack, MTU and kind of work; the stacks take turns."""
-    amounts = {"bulk": options.bytes, "latency": options.exchanges, "connections": options.connections}
+    amounts = {"bulk": options.bytes, "latency": options.exchanges, "connections": options.connections, "echo": options.requests}
     found, absent = {}, {}
     for turn in range(options.repeat):
         for stack in options.only or STACKS:
             name, mtus, shares = STACKS[stack]
             for mtu in mtus:
                 for work, share in zip(WORK, shares, strict=True):
-                    if stack in absent:
+                    if stack in absent or not share:
                         continue
                     n = max(1, int(amounts[work] * share))
                     try:
@@ -135,12 +127,15 @@ def shown(row):
         return f"{row['rate'] / 1e6:,.1f} ({row['low'] / 1e6:,.1f} … {row['high'] / 1e6:,.1f}); {row['cpu_ns']:.2f} ns"
     if row["work"] == "latency":
         return f"{1e6 / row['rate']:,.1f} ({1e6 / row['high']:,.1f} … {1e6 / row['low']:,.1f})"
+    if row["work"] == "echo":
+        return f"{1e9 / row['cpu_ns']:,.0f}"
     return f"{row['rate']:,.0f} ({row['low']:,.0f} … {row['high']:,.0f})"
 
 
 def markdown(rows, absent):
     cells = {(row["stack"], row["mtu"], row["work"]): row for row in rows}
-    lines = ["| stack | MTU | bulk, MB/s; CPU per byte | request and response, us | connections/s |", "|---|---|---|---|---|"]
+    lines = ["| stack | MTU | bulk, MB/s; CPU per byte | request and response, us | connections/s | echo, requests/s of CPU |",
+             "|---|---|---|---|---|---|"]
     for stack, mtu in dict.fromkeys((row["stack"], row["mtu"]) for row in rows):
         values = " | ".join(shown(cells.get((stack, mtu, work))) for work in WORK)
         lines.append(f"| {stack} | {mtu or ''} | {values} |")
@@ -152,16 +147,25 @@ def plot(rows, path):
     plt = pyplot()
     if plt is None:
         return
-    bars = [row for row in rows if row["work"] == "bulk"]
-    figure, axis = plt.subplots(figsize=(7, 1 + 0.4 * len(bars)))
-    axis.barh([f"{row['stack']}, MTU {row['mtu']}" if row["mtu"] else row["stack"] for row in bars],
-              [row["rate"] / 1e6 for row in bars], color="#4878a8")
-    axis.set_xscale("log")
-    axis.set_xlabel("bulk, MB/s")
-    axis.invert_yaxis()
+    charts = [("bulk", "bulk, MB per s of CPU", 1e3), ("latency", "request and response, us of CPU", None),
+              ("echo", "echo, requests per s of CPU", 1e9)]
+    figure, axes = plt.subplots(1, len(charts), figsize=(15, 4.5), sharey=True)
+    names = list(dict.fromkeys(label(row) for row in rows))
+    for axis, (work, title, scale) in zip(axes, charts, strict=True):
+        for row in rows:
+            if row["work"] == work:
+                axis.barh(names.index(label(row)), scale / row["cpu_ns"] if scale else row["cpu_ns"] / 1e3, color="#4878a8")
+        axis.set_xscale("log")
+        axis.set_xlabel(title)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def label(row):
+    return f"{row['stack']}, MTU {row['mtu']}" if row["mtu"] else row["stack"]
 
 
 def main():
@@ -174,6 +178,7 @@ def main():
     parser.add_argument("--bytes", type=float, default=2e9)
     parser.add_argument("--exchanges", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--requests", type=int, default=50_000, help="of the echo server")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results")
     options = parser.parse_args()
@@ -183,7 +188,7 @@ def main():
         return 1
     options.output.mkdir(parents=True, exist_ok=True)
     base = options.output / "tunnel"
-    conditions = {"bytes": options.bytes, "exchanges": options.exchanges, "connections": options.connections}
+    conditions = {name: getattr(options, name) for name in ("bytes", "exchanges", "connections", "requests")}
     base.with_suffix(".json").write_text(json.dumps(
         {"machine": machine(), "conditions": conditions, "absent": absent, "rows": rows}, indent=1) + "\n")
     base.with_suffix(".md").write_text(markdown(rows, absent))

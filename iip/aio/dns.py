@@ -29,9 +29,10 @@ class Dns:
     """The addresses of names, asked of `nameservers` and kept as long as they say."""
 
     def __init__(self, stack: Stack, nameservers: Sequence[str]) -> None:
+        self.nameservers = list(nameservers)
         self._backend = _Backend(stack)
         self._resolver = dns.asyncresolver.Resolver(configure=False)
-        self._resolver.nameservers = list(nameservers)
+        self._resolver.nameservers = self.nameservers
         self._resolver.cache = dns.resolver.LRUCache()
 
     async def addresses(self, host: str, family: int) -> list[Address]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from iip.aio.handler import Sink
 from iip.connection import Connection, Reason
-from iip.events import Datagram, IcmpError, Syn
+from iip.events import Conflict, Datagram, IcmpError, RouterAdvertisement, Syn
 
 if TYPE_CHECKING:
     from iip.aio.stack import Stack
@@ -50,3 +50,11 @@ class Events:
 
     def icmp_error(self, error: IcmpError) -> None:
         self.stack.datagrams.failed(error)
+
+    def router_advertisement(self, advertisement: RouterAdvertisement) -> None:
+        for hear in self.stack.hearing:
+            hear(advertisement)
+
+    def address_conflict(self, conflict: Conflict) -> None:
+        for hear in self.stack.hearing:
+            hear(conflict)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iip.aio.names import Address, SockName, family_of, literal, sockname
+from iip.errors import ConfigError
 
 if TYPE_CHECKING:
     from iip.aio.dns import Dns
@@ -83,6 +84,16 @@ class Resolver(Names):
         if nameservers:
             from iip.aio.dns import Dns
             self._dns = Dns(stack, nameservers)
+
+    def use(self, old: list[str], new: list[str]) -> None:
+        """Other servers, the new ones first. Without dnspython names go on being those of the hosts file."""
+        if old == new:
+            return
+        have = [] if self._dns is None else self._dns.nameservers
+        servers = new + [server for server in have if server not in old and server not in new]
+        with contextlib.suppress(ConfigError):
+            from iip.aio.dns import Dns
+            self._dns = Dns(self._stack, servers) if servers else None
 
     async def getaddrinfo(self, host: str | bytes | None, port: str | bytes | int | None, *, family: int = 0, type: int = 0,
                           proto: int = 0, flags: int = 0) -> list[AddrInfo]:

@@ -8,7 +8,7 @@ import random
 import socket
 import time
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iip.aio.connect import Attempt, create_connection
@@ -25,6 +25,7 @@ from iip.aio.transport import StreamTransport
 from iip.config import Config
 from iip.connection import Connection
 from iip.drivers.base import Driver
+from iip.events import Conflict, RouterAdvertisement
 from iip.facade import Engine
 from iip.memory.pool import PacketPool
 
@@ -63,6 +64,8 @@ class Stack:
         self._emptied: asyncio.Future[None] | None = None
         self.listeners = Listeners()
         self.datagrams = Datagrams(self)
+        # those who configure us (iip.autoconf, iip.dhcp6); None: the end
+        self.hearing: list[Callable[[RouterAdvertisement | Conflict | None], None]] = []
         self.driver = driver
         self.engine = Engine(config, StreamHandler(Events(self)), driver, pool, seed)
         self.random = random.SystemRandom() if seed is None else random.Random(seed)
@@ -205,6 +208,8 @@ class Stack:
             with contextlib.suppress(Exception):
                 self._last_pass()
         self._closed = True
+        for hear in self.hearing:
+            hear(None)
         self._unwatch()
         self.engine.close()
         self.driver.close()
@@ -225,6 +230,19 @@ class Stack:
 
     def __repr__(self) -> str:
         return f"<iip.aio.{type(self).__name__} {' '.join(self.engine.addresses)}{' closed' if self._closed else ''}>"
+
+    # -- configuration -------------------------------------------------------------------------------------
+    def readdress(self, old: Iterable[str], new: Iterable[str], **routes: Any) -> None:
+        """Have the addresses `new` (as in the settings) in place of `old`; others stay. routes: `routes`, `gateway`, `gateway6`.
+        Connections from an address that goes are aborted. Not from callbacks of the engine."""
+        wanted, gone = list(new), set(old)
+        kept = [address for address in self.engine.config.addresses if address not in gone and address not in wanted]
+        self.engine.reconfigure(addresses=(*wanted, *kept), **routes)
+        self.wake()
+
+    def use_nameservers(self, old: Iterable[object], new: Iterable[object]) -> None:
+        """Ask the DNS servers `new` (addresses) in place of `old`; others stay. Nothing happens without dnspython."""
+        self.resolver.use([str(address) for address in old], [str(address) for address in new])
 
     # -- names and places ----------------------------------------------------------------------------------
     async def getaddrinfo(self, host: str | bytes | None, port: str | bytes | int | None, *, family: int = 0, type: int = 0,

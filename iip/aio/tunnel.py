@@ -34,14 +34,16 @@ class Tunnel(Stack):
 
     # -- in ------------------------------------------------------------------------------------------------
     def feed(self, packet: Buffer) -> bool:
-        """A packet from the other side (bytes-like, copied). False: it was not taken, because its length is no packet's or the
-        pool is empty; that is a loss as on any network."""
+        """A packet from the other side (bytes-like; the payload of large `bytes` is not copied). False: it was not taken, because
+        its length is no packet's or the pool is empty; that is a loss as on any network."""
         self._room()
         return self.tunnel.feed(packet)
 
     def feed_many(self, packets: Iterable[Buffer]) -> int:
         """`feed` each; how many were taken."""
         batch = packets if isinstance(packets, (list, tuple)) else list(packets)
+        if len(batch) + self.tunnel.waiting <= self._capacity:
+            return self.tunnel.feed_many(batch)
         taken = done = 0
         while done < len(batch):
             self._room()
@@ -85,12 +87,15 @@ class Tunnel(Stack):
 
     def run(self) -> None:
         super().run()
-        if not self.tunnel.pending or self.closed:
+        if self._closed or not self.tunnel.pending:
             return
-        if self._output is not None:
+        output = self._output
+        if output is not None:
             try:
-                while self.tunnel.pending:
-                    self._output(self._drain(self._batch))
+                while packets := self._drain(self._batch):
+                    output(packets)
+                    if len(packets) < self._batch:
+                        break     # what came meanwhile wakes us
             except Exception as error:
                 self._fail(error)
         elif self._wanted is not None and not self._wanted.done():

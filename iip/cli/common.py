@@ -42,8 +42,8 @@ def errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
-DRIVERS = ("tap", "tun", "af_packet", "af_xdp")
-SHARED = ("af_packet", "af_xdp")  # the kernel has the device, too
+DRIVERS = ("tap", "tun", "af_packet", "af_xdp", "dpdk")
+SHARED = ("af_packet", "af_xdp", "dpdk")      # the kernel has the device, too, or there is none of ours at the other end
 
 
 def device_options(command: Command) -> Command:
@@ -52,7 +52,8 @@ def device_options(command: Command) -> Command:
         click.option("--tap", metavar="NAME", help="TAP device (Ethernet), made if it does not exist."),
         click.option("--tun", metavar="NAME", help="TUN device (bare IP), made if it does not exist."),
         click.option("--driver", "kind", type=click.Choice(DRIVERS), help="Kind of driver for --device."),
-        click.option("--device", "name", metavar="NAME", help="Network device for --driver."),
+        click.option("--device", "name", metavar="NAME",
+                     help="Network device for --driver; for dpdk a PCI address or, like net_tap0, a virtual device."),
         click.option("--address", "addresses", metavar="CIDR", multiple=True, required=True,
                      help="Our own address, like 10.0.0.2/24 or fd00::2/64. Repeat for more."),
         click.option("--host-address", "host_addresses", metavar="CIDR", multiple=True,
@@ -84,7 +85,17 @@ def open_driver(kind: str, name: str, mtu: int | None, addresses: Collection[str
         return AfPacket(name, mtu=mtu, offload=not no_offload)
     if kind == "af_xdp":
         return AfXdp(name, mtu=mtu, addresses=tuple(addresses))
+    if kind == "dpdk":
+        return _dpdk()(name, mtu=mtu, offload=not no_offload)
     return (Tap if kind == "tap" else Tun)(name, mtu=mtu, host_address=tuple(host_addresses), offload=not no_offload)
+
+
+def _dpdk() -> Any:
+    try:
+        from iip.drivers.dpdk import Dpdk
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
+    return Dpdk
 
 
 def device_settings(kind: str, driver: Driver, addresses: Collection[str], host_addresses: Collection[str],
@@ -142,7 +153,7 @@ def open_members(threads: Threads, handlers: list[Any], *, tap: str | None, tun:
         if kind not in SHARED:
             own["host_address"] = tuple(host_addresses)
         classes = {"tap": Tap, "tun": Tun, "af_packet": AfPacket, "af_xdp": AfXdp}
-        drivers = open_queues(classes[kind], name, len(handlers), mtu=mtu, **own)
+        drivers = open_queues(_dpdk() if kind == "dpdk" else classes[kind], name, len(handlers), mtu=mtu, **own)
     try:
         if kind == "tap" and len(handlers) > 1:       # one station, whatever the queue
             settings.setdefault("mac", "02:" + os.urandom(5).hex(":"))

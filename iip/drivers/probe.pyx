@@ -119,17 +119,19 @@ cdef class DriverProbe:
         return None if at == NEVER else at
 
     def reflect(self, seconds):
-        """Send Ethernet frames of EtherType 0x88B5 back to their sender for so long, asleep while there are none; how many. For
-        measuring: it does nothing else, and that without the GIL."""
+        """Send Ethernet frames of EtherType 0x88B5 back to their sender for so long, asleep while there are none if the driver
+        has a descriptor to sleep on; how many. For measuring: it does nothing else, and that without the GIL."""
         cdef int64_t end = probe_clock() + <int64_t>(seconds * 1e9), now = 0
-        cdef int fd = self.driver.fileno(), got
+        cdef int fd, got
         cdef uint64_t done = 0
+        descriptor = self.driver.fileno()
+        fd = -1 if descriptor is None else descriptor
         with nogil:
             while now < end and self.driver.error is None:
                 now = probe_clock()
                 got = self._reflect_burst(now)
                 done += got
-                if got == 0:
+                if got == 0 and fd >= 0:
                     probe_wait(fd)
         self._check()
         return done

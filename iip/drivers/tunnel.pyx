@@ -4,12 +4,13 @@ For a tunnel of the program's own (over UDP, TLS, a serial line, ...). Packets a
 the program calls `Engine.run`.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from iip.drivers.base cimport NEVER, Driver, copy_in
+from iip.drivers.base cimport NEVER, Driver, copy_in, pkt_from_bytes
 from iip.drivers.queue cimport (PacketQueue, queue_clear, queue_dispose, queue_init, queue_len, queue_pop, queue_push,
                                 queue_room)
-from iip.memory.pool cimport NIL, Pool, pkt, pkt_copy_out, pkt_free
+from iip.memory.pool cimport NIL, Pool, pkt, pkt_copy_out, pkt_external, pkt_free
 from iip.net.types cimport CAP_SG
 
 from iip.errors import DriverError
@@ -17,6 +18,8 @@ from iip.errors import DriverError
 # the largest frame that can mean something: an IP packet of 64 KiB behind an Ethernet header
 cdef enum:
     FRAME_MAX = 65535 + 14
+    HEADERS = 128                     # bytes of a lent packet that are copied: any cell holds them
+    LENT = 4096                       # bytes from which on that is cheaper than a copy
 
 
 cdef bytes _bytes(Pool* pool, uint32_t i):
@@ -25,6 +28,27 @@ cdef bytes _bytes(Pool* pool, uint32_t i):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
     pkt_copy_out(pool, i, 0, <uint8_t*>PyBytes_AS_STRING(out), n)
     return out
+
+
+cdef void _release(void* owner) noexcept:
+    Py_DECREF(<object>owner)
+
+
+cdef uint32_t _lend(Pool* pool, bytes packet) except? 0:
+    """A packet whose payload stays in the bytes object; NIL if the pool is empty."""
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(packet)
+    cdef uint32_t n = <uint32_t>len(packet), head, rest
+    head = pkt_from_bytes(pool, data, HEADERS)
+    if head == NIL:
+        return NIL
+    rest = pkt_external(pool, <uint8_t*>data + HEADERS, n - HEADERS, <void*>packet, _release)
+    if rest == NIL:
+        pkt_free(pool, head)
+        return NIL
+    Py_INCREF(packet)
+    pkt(pool, head).next = rest
+    pkt(pool, head).total_len = n
+    return head
 
 
 cdef class Tunnel(Driver):
@@ -58,6 +82,7 @@ cdef class Tunnel(Driver):
         if self.pool is not None:
             queue_clear(&self.incoming, &self.pool.c)
             queue_clear(&self.outgoing, &self.pool.c)
+            self.pool.drain_released()
 
     def notify(self, callback):
         self.ready = callback
@@ -65,8 +90,9 @@ cdef class Tunnel(Driver):
 
     # -- the program's side -----------------------------------------------------------------------------
     def feed(self, packet):
-        """Hand a received packet (bytes-like, copied) to the engine, which sees it in its next run. False, and
-        counted in `refused`, if queue or pool are full or no packet has that length."""
+        """Hand a received packet (bytes-like; copied, but for the payload of large `bytes`, which is referenced) to the engine,
+        which sees it in its next run. False, and counted in `refused`, if queue or pool are full or no packet has that
+        length."""
         if not self._feed(packet):
             return False
         if self.ready is not None:
@@ -91,7 +117,7 @@ cdef class Tunnel(Driver):
             raise DriverError("tunnel: feed() before an engine has the driver; make the Engine first")
         length = len(packet) if isinstance(packet, bytes) else memoryview(packet).nbytes
         if not self.closed and queue_room(&self.incoming) and 0 < length <= FRAME_MAX:
-            i = copy_in(&self.pool.c, packet)
+            i = _lend(&self.pool.c, packet) if type(packet) is bytes and length >= LENT else copy_in(&self.pool.c, packet)
         if i == NIL:
             self.refused += 1
             return False
@@ -104,8 +130,8 @@ cdef class Tunnel(Driver):
         cdef uint32_t i, _n
         cdef uint32_t n = queue_len(&self.outgoing)
         cdef list packets = []
-        if limit is not None:
-            n = min(n, <uint32_t>max(0, min(limit, n)))
+        if limit is not None and limit < n:
+            n = <uint32_t>max(0, limit)
         for _n in range(n):
             i = self.outgoing.slots[self.outgoing.head & self.outgoing.mask]
             packets.append(_bytes(&self.pool.c, i))

@@ -72,11 +72,11 @@ def program(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address], 
                  (_JEQ32_K, 5, 0, "pass" if shared else "arp", _number(b"\x08\x06")),
                  (_JNE32_K, 5, 0, other, _number(b"\x86\xdd")), *_room(54)]
         code += _six(six, "discovery" if shared else "ours") if some else [(_JA, 0, 0, "discovery", 0)]
-        if shared:
+        if shared and (six or not some):           # the kernel takes no code that is never reached
             code += ["discovery", (_LDB, 4, 2, _IP6_NEXT, 0), (_JNE32_K, 4, 0, "ours", _ICMP6), (_MOV, 4, 2, 0, 0),
                      (_ADD_K, 4, 0, 0, 55), (_JGT, 4, 3, "ours", 0), (_LDB, 4, 2, _ICMP6_TYPE, 0),
                      *((_JEQ32_K, 4, 0, "pass", kind) for kind in range(133, 138)), (_JA, 0, 0, "ours", 0)]
-        elif some:
+        if some and not shared:
             code += ["arp", *_room(42), (_LDW, 4, 2, _ARP_TARGET, 0), (_JA, 0, 0, "compare", 0)]
         if some:
             code += ["ip4", (_LDW, 4, 2, _IP4_TO, 0), "compare", *((_JEQ32_K, 4, 0, "ours", _number(a)) for a in four)]

@@ -5,7 +5,7 @@ from iip.memory.pool cimport (NIL, Packet, pkt, pkt_alloc, pkt_copy_out, pkt_dat
 from iip.net.checksum cimport net_l4_checksum, net_rx_l4_checksum_ok
 from iip.net.link cimport chain_after, net_pullup, packet_of
 from iip.net.mld cimport mld_input
-from iip.net.ndp cimport nd_input
+from iip.net.ndp cimport nd_input, nd_router
 from iip.net.output cimport net_output
 from iip.net.route cimport net_pmtu_update, net_route
 from iip.net.state cimport (NE_ICMP_ERROR, NE_ICMP_REPLY, NetEvent, addr_is_group, addr_is_own, addr_is_zero,
@@ -72,16 +72,16 @@ cdef int icmp6_input(Net* net, IpRx* rx) noexcept nogil:
     if verdict != ok:
         return verdict
     type = (pkt_data(pkt(net.pool, rx.pkt)) + rx.l4_off)[0]
-    if type == ICMP6_NEIGHBOUR_SOLICIT or type == ICMP6_NEIGHBOUR_ADVERT:
+    if type == ICMP6_NEIGHBOUR_SOLICIT or type == ICMP6_NEIGHBOUR_ADVERT or type == ICMP6_ROUTER_ADVERT:
         i = net_pullup(net, rx.pkt, rx.l4_off + rx.l4_len)
         if i == NIL:
             return tx_no_buffer
         rx.pkt = i
-        return nd_input(net, rx)
+        return nd_router(net, rx) if type == ICMP6_ROUTER_ADVERT else nd_input(net, rx)
     if type == ICMP6_MLD_QUERY:
         return mld_input(net, rx)
-    if type == ICMP6_ROUTER_ADVERT or type == ICMP6_ROUTER_SOLICIT or type == ICMP6_REDIRECT \
-            or type == ICMP6_MLD_REPORT1 or type == ICMP6_MLD_DONE or type == ICMP6_MLD_REPORT2:
+    if type == ICMP6_ROUTER_SOLICIT or type == ICMP6_REDIRECT or type == ICMP6_MLD_REPORT1 \
+            or type == ICMP6_MLD_DONE or type == ICMP6_MLD_REPORT2:
         return icmp_ignored
     if addr_is_zero(&rx.src):
         return icmp_malformed

@@ -7,6 +7,7 @@ from iip.net.net cimport (Addr, Flow, IpRx, Net, NetEvent, addr_object, addr_of,
                           net_input, net_join, net_l4_checksum, net_leave, net_loopback_pop, net_output, net_ping,
                           net_pmtu_update, net_route, net_rx_l4_checksum_ok, net_setup, net_teardown, net_timers,
                           udp_bind, udp_input, udp_send, udp_unbind)
+from iip.net.ndp cimport NE_ROUTER
 from iip.net.state cimport (NB_DELAY, NB_FREE, NB_INCOMPLETE, NB_PROBE, NB_REACHABLE, NB_STALE, NE_ARP_REPLY,
                             NE_CONFLICT, NE_ICMP_ERROR, NE_ICMP_REPLY, NE_UDP, NE_UNREACHABLE, NEIGH_GROUP,
                             NEIGH_LOOP, Neighbour)
@@ -18,7 +19,7 @@ from iip.verdict import Verdict
 _STATES = {NB_INCOMPLETE: "incomplete", NB_REACHABLE: "reachable", NB_STALE: "stale", NB_DELAY: "delay",
            NB_PROBE: "probe"}
 _EVENTS = {NE_UDP: "udp", NE_ICMP_REPLY: "icmp_reply", NE_ICMP_ERROR: "icmp_error", NE_ARP_REPLY: "arp_reply",
-           NE_CONFLICT: "conflict", NE_UNREACHABLE: "unreachable"}
+           NE_CONFLICT: "conflict", NE_UNREACHABLE: "unreachable", NE_ROUTER: "router"}
 
 
 def _name(verdict):

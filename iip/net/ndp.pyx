@@ -1,15 +1,21 @@
-"""Neighbour discovery input (RFC 4861, RFC 4862). Redirects and router advertisements are ignored."""
+"""Neighbour discovery input (RFC 4861, RFC 4862). Redirects are ignored; router advertisements are for the application."""
 from libc.stdint cimport uint8_t, uint32_t
-from iip.memory.pool cimport pkt, pkt_data
+from libc.string cimport memcpy
+from iip.memory.pool cimport NIL, pkt, pkt_data
 from iip.net.address cimport address_conflict, address_duplicate
 from iip.net.neighbour cimport LEARN_CREATE, LEARN_OVERRIDE, LEARN_REACHABLE, neigh_learn
 from iip.net.solicit cimport nd_advertise
-from iip.net.state cimport ADDR_PROBING, AK_OWN, AddrSlot, addr_find, addr_is_group, addr_is_zero, net_count
+from iip.net.state cimport (ADDR_PROBING, AK_OWN, AddrSlot, NetEvent, addr_find, addr_is_group, addr_is_link_local,
+                            addr_is_zero, event_new, net_count)
 from iip.net.types cimport MEDIUM_ETHERNET, Addr, addr_from6, addr_is4
-from iip.verdict cimport icmp_ignored, link_looped, nd_conflict, nd_in, nd_malformed, nd_not_for_us
+from iip.verdict cimport (count, icmp_ignored, icmp_queue_full, link_looped, nd_conflict, nd_in, nd_malformed,
+                          nd_not_for_us)
 from iip.wire.ethernet cimport eth_is_station, eth_same
 from iip.wire.icmp cimport (ICMP6_NEIGHBOUR_SOLICIT, ND_LEN, ND_OPT_SOURCE_LLADDR, ND_OPT_TARGET_LLADDR, ND_OVERRIDE,
                             ND_SOLICITED, nd_target)
+
+cdef enum:
+    RA_LEN = 16                   # of a router advertisement before its options (RFC 4861 §4.2)
 
 
 cdef int nd_input(Net* net, IpRx* rx) noexcept nogil:
@@ -31,6 +37,34 @@ cdef int nd_input(Net* net, IpRx* rx) noexcept nogil:
     if solicit:
         return _solicited(net, rx, &target, mac)
     return _advertised(net, rx, p[4], &target, mac)
+
+
+cdef int nd_router(Net* net, IpRx* rx) noexcept nogil:
+    """A router's advertisement (RFC 4861 §6.1.2), whose checksum is right: what it says is for the application."""
+    cdef const uint8_t* p = pkt_data(pkt(net.pool, rx.pkt)) + rx.l4_off
+    cdef const uint8_t* mac = NULL
+    cdef NetEvent* e
+    if net.medium != MEDIUM_ETHERNET:
+        return icmp_ignored
+    if rx.ttl != 255 or p[1] != 0 or rx.l4_len < RA_LEN or not addr_is_link_local(&rx.src) or not _options(
+            p + RA_LEN, rx.l4_len - RA_LEN, ND_OPT_SOURCE_LLADDR, &mac):
+        return nd_malformed
+    if eth_same(net.link_src, net.mac):
+        return link_looped
+    e = event_new(net, NE_ROUTER)
+    if e == NULL:
+        count(net.counters, icmp_queue_full)
+        return nd_in
+    e.version = 6
+    e.src = rx.src
+    e.dst = rx.dst
+    e.ttl = rx.ttl
+    memcpy(e.mac, net.link_src, 6)
+    e.pkt = rx.pkt
+    e.off = rx.l4_off
+    e.len = rx.l4_len
+    rx.pkt = NIL
+    return nd_in
 
 
 cdef bint _options(const uint8_t* p, uint32_t n, uint8_t wanted, const uint8_t** mac) noexcept nogil:

@@ -58,7 +58,8 @@ cdef const Route* _lookup(Net* net, const Addr* dst) noexcept nogil:
 
 cdef int _choose_source(Net* net, Addr* src, const Addr* dst, const Addr* hop) noexcept nogil:
     """RFC 6724 §5 as far as one interface needs it: the destination's scope (rule 2), then the longest prefix
-    in common with the next hop (rule 8). IPv4: the longest prefix in common."""
+    in common with the next hop, of those that the address's own prefix covers (rule 8, §2.2); of equals the first.
+    IPv4: the longest prefix in common."""
     cdef uint32_t i, n, best_n = 0
     cdef NetAddr* a
     cdef NetAddr* best = NULL
@@ -70,7 +71,7 @@ cdef int _choose_source(Net* net, Addr* src, const Addr* dst, const Addr* hop) n
         if (a.version == 4) != v4 or a.state == ADDR_DUPLICATE:
             continue
         local = not v4 and addr_is_link_local(&a.addr)
-        n = _common(&a.addr, hop)
+        n = min(_common(&a.addr, hop), a.prefix + _offset(&a.addr))
         if best == NULL or (local == want_local and best_local != want_local) or (
                 (local == want_local) == (best_local == want_local) and n > best_n):
             best = a

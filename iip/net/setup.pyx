@@ -4,13 +4,13 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from iip.memory.pool cimport NIL, pkt, pkt_free
-from iip.net.address cimport address_table_build, net_join
+from iip.net.address cimport address_table_build, net_join, net_leave
 from iip.net.neighbour cimport neigh_drop_all
 from iip.net.reassembly cimport reassembly_drop_all
 from iip.net.solicit cimport solicited_node
-from iip.net.state cimport (ADDR_ANNOUNCING, ADDR_PROBING, ADDR_VALID, AddrSlot, Datagram, Group, IP_IDS, Neighbour,
-                            NetAddr, NetEvent, PMTU_SETS, Pmtu, RUNTIME_GROUPS, Route)
-from iip.net.types cimport MEDIUM_ETHERNET, MEDIUM_IP, addr_from4, addr_from6, addr_is4, addr_v4
+from iip.net.state cimport (ADDR_ANNOUNCING, ADDR_DUPLICATE, ADDR_PROBING, ADDR_VALID, AddrSlot, Datagram, Group, IP_IDS,
+                            NB_FREE, Neighbour, NetAddr, NetEvent, PMTU_SETS, Pmtu, RUNTIME_GROUPS, Route, addr_is_own)
+from iip.net.types cimport MEDIUM_ETHERNET, MEDIUM_IP, addr_eq, addr_from4, addr_from6, addr_is4, addr_v4
 from iip.wire.ethernet cimport ETH_HLEN
 from iip.wire.ipv6 cimport IP6_MIN_MTU
 from iip.wire.rng cimport rng_next, rng_seed
@@ -46,14 +46,22 @@ cdef int64_t _ns(object seconds) except -1:
     return <int64_t>(seconds * 1e9)
 
 
+cdef uint32_t _max_groups(object config, uint32_t n_addrs) except 0:
+    return len(config.multicast) + n_addrs + 2 + RUNTIME_GROUPS
+
+
+cdef uint32_t _addr_mask(uint32_t n_addrs, uint32_t max_groups) noexcept:
+    return _power_of_two(4 * (2 * n_addrs + max_groups + 1)) - 1
+
+
 cdef int _allocate(Net* net, object config, uint32_t n_addrs, uint32_t n_routes) except -1:
     cdef uint32_t n, i
     net.n_neigh = config.neighbours if net.medium == MEDIUM_ETHERNET else 0
-    net.max_groups = len(config.multicast) + n_addrs + 2 + RUNTIME_GROUPS
+    net.max_groups = _max_groups(config, n_addrs)
     net.tx_cap = config.tx_queue
     net.max_events = config.udp_queue
     net.max_datagrams = config.reassembly_packets
-    net.addr_mask = _power_of_two(4 * (2 * n_addrs + net.max_groups + 1)) - 1
+    net.addr_mask = _addr_mask(n_addrs, net.max_groups)
     net.neigh_hash_mask = _power_of_two(2 * net.n_neigh + 1) - 1
     net.datagram_hash_mask = _power_of_two(2 * net.max_datagrams + 1) - 1
     net.txq = <uint32_t*>calloc(net.tx_cap, sizeof(uint32_t))
@@ -131,29 +139,44 @@ cdef list _interfaces(Net* net, object config):
     return interfaces
 
 
+cdef int _set_address(Net* net, NetAddr* a, object interface) except -1:
+    """A new address: unless that is switched off, it is checked for a conflict."""
+    addr_of(&a.addr, interface.ip)
+    a.version = interface.version
+    a.defended_at = INT64_MIN // 2
+    a.next_at = INT64_MIN
+    a.state = ADDR_VALID
+    if net.medium == MEDIUM_ETHERNET:
+        if net.address_check:
+            a.state = ADDR_PROBING
+        elif a.version == 4:
+            a.state = ADDR_ANNOUNCING
+    return 0
+
+
 cdef int _set_addresses(Net* net, list interfaces) except -1:
     cdef NetAddr* a
-    cdef Addr group, own
     for interface in interfaces:
         a = &net.addrs[net.n_addrs]
         net.n_addrs += 1
-        addr_of(&a.addr, interface.ip)
-        a.version = interface.version
+        _set_address(net, a, interface)
         a.prefix = interface.network.prefixlen
-        a.defended_at = INT64_MIN // 2
-        a.next_at = INT64_MIN
-        a.state = ADDR_VALID
-        if net.medium == MEDIUM_ETHERNET:
-            if net.address_check:
-                a.state = ADDR_PROBING
-            elif a.version == 4:
-                a.state = ADDR_ANNOUNCING
     address_table_build(net)
     for interface in interfaces:
-        if interface.version == 6:
-            addr_of(&own, interface.ip)
-            solicited_node(&group, &own)
+        _solicited(net, interface, True)
+    return 0
+
+
+cdef int _solicited(Net* net, object interface, bint join) except -1:
+    """Join or leave the group to which others ask for an address of IPv6."""
+    cdef Addr group, own
+    if interface.version == 6:
+        addr_of(&own, interface.ip)
+        solicited_node(&group, &own)
+        if join:
             net_join(net, &group)
+        else:
+            net_leave(net, &group)
     return 0
 
 
@@ -215,6 +238,98 @@ cdef int net_setup(Net* net, object config, Pool* pool, uint64_t* counters, uint
     net.now = 0
     net.icmp_filled_at = INT64_MIN
     return 0
+
+
+# -- other addresses for a running network layer -------------------------------------------------------------
+cdef NetAddr* _find(NetAddr* addrs, uint32_t n, const Addr* a) noexcept:
+    cdef uint32_t i
+    for i in range(n):
+        if addr_eq(&addrs[i].addr, a):
+            return &addrs[i]
+    return NULL
+
+
+cdef uint32_t _left(Net* net) noexcept:
+    """Groups that were left, which routers have not heard yet."""
+    cdef uint32_t i, n = 0
+    for i in range(net.n_groups):
+        n += net.groups[i].refs == 0 and net.groups[i].reports
+    return n
+
+
+cdef int _replace_tables(Net* net, object config, list interfaces) except -1:
+    """Room for other addresses, routes and the groups that are still joined; the old ones' is freed."""
+    cdef uint32_t n = len(interfaces), i, kept = 0
+    cdef uint32_t max_groups = max(_max_groups(config, n) + _left(net), net.max_groups)
+    cdef uint32_t mask = _addr_mask(n, max_groups)
+    cdef NetAddr* addrs = <NetAddr*>calloc(n + 1, sizeof(NetAddr))
+    cdef Route* routes = <Route*>calloc(n + len(config.all_routes) + 1, sizeof(Route))
+    cdef AddrSlot* slots = <AddrSlot*>calloc(mask + 1, sizeof(AddrSlot))
+    cdef Group* groups = <Group*>calloc(max_groups, sizeof(Group))
+    if addrs == NULL or routes == NULL or slots == NULL or groups == NULL:
+        free(addrs)
+        free(routes)
+        free(slots)
+        free(groups)
+        raise MemoryError("no memory for the tables of the network layer")
+    for i in range(net.n_groups):
+        if net.groups[i].refs or net.groups[i].reports:
+            groups[kept] = net.groups[i]
+            kept += 1
+    free(net.addrs)
+    free(net.routes)
+    free(net.addr_slots)
+    free(net.groups)
+    net.addrs, net.routes, net.addr_slots, net.groups = addrs, routes, slots, groups
+    net.n_addrs = net.n_routes = 0
+    net.n_groups, net.max_groups, net.addr_mask = kept, max_groups, mask
+    return 0
+
+
+cdef int net_readdress(Net* net, object config) except -1:
+    """The addresses and routes are those of `config` from now on. An address that stays is not checked again."""
+    cdef list interfaces = _interfaces(net, config), new = []
+    cdef bytes before = (<const char*>net.addrs)[:net.n_addrs * sizeof(NetAddr)]
+    cdef NetAddr* old = <NetAddr*>PyBytes_AS_STRING(before)
+    cdef uint32_t n_old = net.n_addrs, i
+    cdef NetAddr* a
+    cdef Addr own
+    _replace_tables(net, config, interfaces)
+    for interface in interfaces:
+        addr_of(&own, interface.ip)
+        a = _find(old, n_old, &own)
+        if a == NULL:
+            _set_address(net, &net.addrs[net.n_addrs], interface)
+            new.append(interface)
+        else:
+            net.addrs[net.n_addrs] = a[0]
+        net.addrs[net.n_addrs].prefix = interface.network.prefixlen
+        net.n_addrs += 1
+    address_table_build(net)
+    for interface in new:
+        _solicited(net, interface, True)
+    for i in range(n_old):
+        if old[i].state != ADDR_DUPLICATE and _find(net.addrs, net.n_addrs, &old[i].addr) == NULL:
+            _solicited(net, ipaddress.ip_interface(addr_object(&old[i].addr)), False)
+    _set_routes(net, config, interfaces)
+    _rename_askers(net)
+    net.addr_timer = INT64_MIN
+    net.route_gen += 1
+    return 0
+
+
+cdef void _rename_askers(Net* net) noexcept:
+    """Neighbours are asked for by an address that we still have."""
+    cdef uint32_t n, i
+    cdef Neighbour* e
+    for n in range(net.n_neigh):
+        e = &net.neigh[n]
+        if e.state == NB_FREE or addr_is_own(net, &e.src):
+            continue
+        for i in range(net.n_addrs):
+            if net.addrs[i].version == e.version and net.addrs[i].state != ADDR_DUPLICATE:
+                e.src = net.addrs[i].addr
+                break
 
 
 cdef void net_teardown(Net* net) noexcept nogil:

@@ -9,3 +9,4 @@ cdef int nd_solicit(Net* net, const Addr* src, const Addr* target, const uint8_t
 cdef int nd_advertise(Net* net, const Addr* target, const Addr* dst, const uint8_t* dst_mac,
                       uint8_t flags) noexcept nogil
 cdef void solicited_node(Addr* group, const Addr* a) noexcept nogil
+cdef int nd_solicit_routers(Net* net) noexcept nogil

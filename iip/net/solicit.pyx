@@ -11,8 +11,8 @@ from iip.wire.arp cimport ARP_LEN, ARP_REQUEST, arp_build
 from iip.wire.bytes cimport store16_be
 from iip.wire.checksum cimport csum_fold, csum_partial
 from iip.wire.ethernet cimport ETH_ARP, ETH_IPV6, eth_group6
-from iip.wire.icmp cimport (ICMP6_NEIGHBOUR_ADVERT, ICMP6_NEIGHBOUR_SOLICIT, ND_OPT_SOURCE_LLADDR,
-                            ND_OPT_TARGET_LLADDR, nd_build)
+from iip.wire.icmp cimport (ICMP6_NEIGHBOUR_ADVERT, ICMP6_NEIGHBOUR_SOLICIT, ICMP6_ROUTER_SOLICIT, ICMP_HLEN,
+                            ND_OPT_SOURCE_LLADDR, ND_OPT_TARGET_LLADDR, icmp_build, nd_build)
 from iip.wire.ipv6 cimport IP6_HLEN, ip6_build
 
 
@@ -84,17 +84,37 @@ cdef int nd_advertise(Net* net, const Addr* target, const Addr* dst, const uint8
                     ND_OPT_TARGET_LLADDR, True)
 
 
+cdef int nd_solicit_routers(Net* net) noexcept nogil:
+    """Ask all routers to advertise (RFC 4861 §4.1), from nobody, so that no address has to be checked before."""
+    cdef uint32_t i = pkt_alloc(net.pool)
+    cdef Addr nobody, dst
+    cdef uint8_t group[6]
+    cdef uint8_t* p
+    if i == NIL:
+        return tx_no_buffer
+    nobody.hi = nobody.lo = dst.hi = dst.lo = 0
+    p = <uint8_t*>&dst            # ff02::2
+    p[0] = 0xFF
+    p[1] = p[15] = 2
+    eth_group6(group, p)
+    icmp_build(pkt_data(pkt(net.pool, i)), ICMP6_ROUTER_SOLICIT, 0, 0)
+    return _nd_finish(net, i, ICMP_HLEN, &nobody, &dst, group)
+
+
 cdef int _nd_send(Net* net, const Addr* src, const Addr* dst, const uint8_t* dst_mac, uint8_t type, uint8_t flags,
                   const Addr* target, uint8_t option, bint tell) noexcept nogil:
     cdef uint32_t i = pkt_alloc(net.pool), n
-    cdef Packet* k
-    cdef uint8_t* p
-    cdef int verdict
     if i == NIL:
         return tx_no_buffer
-    k = pkt(net.pool, i)
-    p = pkt_data(k)
-    n = nd_build(p, type, flags, target, option, &net.mac[0] if tell else NULL)
+    n = nd_build(pkt_data(pkt(net.pool, i)), type, flags, target, option, &net.mac[0] if tell else NULL)
+    return _nd_finish(net, i, n, src, dst, dst_mac)
+
+
+cdef int _nd_finish(Net* net, uint32_t i, uint32_t n, const Addr* src, const Addr* dst, const uint8_t* dst_mac) noexcept nogil:
+    """Checksum and headers for a message of `n` bytes, which is sent."""
+    cdef Packet* k = pkt(net.pool, i)
+    cdef uint8_t* p = pkt_data(k)
+    cdef int verdict
     k.len = k.total_len = n
     store16_be(p + 2, csum_fold(csum_partial(p, n, pseudo_sum(src, dst, 6, PROTO_ICMP6, n))))
     pkt_push(k, IP6_HLEN)

@@ -33,8 +33,8 @@ class Tunnel:
         self._output, self._clock = output, clock
 
     def feed(self, packet: Buffer) -> bool:
-        """A packet from the other side (bytes-like, copied), for the next `run`. False: it was not taken, because the queue or the
-        pool is full or its length is no packet's; that is a loss as on any network."""
+        """A packet from the other side (bytes-like; the payload of large `bytes` is not copied), for the next `run`. False: it was
+        not taken, because the queue or the pool is full or its length is no packet's; that is a loss as on any network."""
         return self.driver.feed(packet)
 
     def feed_many(self, packets: Iterable[Buffer]) -> int:

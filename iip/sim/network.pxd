@@ -70,4 +70,5 @@ cdef class Port(Driver):
 cdef class Host(Node):
     cdef readonly Engine engine
     cdef Port port
+    cdef int64_t stalled              # until then it does not run
     cdef void _look(self) noexcept

@@ -297,6 +297,10 @@ cdef class Host(Node):
         """Counters of the engine, and of packets dropped at the interface."""
         return {**self.engine.stats(), **self.port.stats()}
 
+    def stall(self, seconds):
+        """From now on the engine does not run for so long, as when others have its processor; packets wait meanwhile."""
+        self.stalled = self.network.now_c + <int64_t>(seconds * 1e9)
+
     cdef void receive(self, uint32_t packet, uint32_t port, int64_t now) noexcept nogil:
         if queue_room(&self.port.inbox) == 0:
             self.port.inbox_full += 1
@@ -308,6 +312,9 @@ cdef class Host(Node):
     cdef void wake(self, int64_t now) noexcept nogil:
         cdef int64_t at
         if self.engine.closed:
+            return
+        if now < self.stalled:
+            agenda_set(&self.network.agenda, self.id, self.stalled)
             return
         self.engine.running = True
         at = self.engine.run_c(now)

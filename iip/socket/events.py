@@ -1,11 +1,11 @@
-"""What the engine says, passed on to sockets. The engine's thread calls, with the lock."""
+"""What the engine says, passed on to sockets by whoever has run it, with the lock. But for `tcp_accept` that is after the pass, when
+a connection may be over that something is said about. What was interrupted is said again."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from iip.connection import Connection, Reason
 from iip.events import Datagram, IcmpError, IcmpReply, Syn
-from iip.payload import Payload
 from iip.socket.base import find
 from iip.socket.datagram import IcmpCore
 from iip.socket.stream import listener
@@ -29,23 +29,19 @@ class Events:
 
     def tcp_accepted(self, conn: Connection) -> None:
         core = listener(self.stack, *conn.local)
+        if conn.context is not None or conn.closed:
+            return                # this was said before; it is over
         if core is None or not core.room():
             conn.abort()
         else:
             core.accepted(conn)
 
     def tcp_connected(self, conn: Connection) -> None:
-        if conn.context is not None:
+        if conn.context is not None and not conn.closed:
             conn.context.connected()
 
-    def tcp_payload(self, conn: Connection, data: Payload) -> None:
-        if conn.context is not None:
-            conn.context.arrived(data)
-        else:
-            conn.consume(len(data))
-
     def tcp_acked(self, conn: Connection, n: int) -> None:
-        if conn.context is not None:
+        if conn.context is not None and not conn.closed:
             conn.context.acked(n)
 
     def tcp_shutdown(self, conn: Connection) -> None:
@@ -54,8 +50,8 @@ class Events:
 
     def tcp_closed(self, conn: Connection, reason: Reason) -> None:
         if conn.context is not None:
-            core, conn.context = conn.context, None
-            core.closed(reason)
+            conn.context.closed(reason)
+            conn.context = None
         else:
             self.stack.gone(conn)
 

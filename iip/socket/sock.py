@@ -447,4 +447,4 @@ class socket(_Real):
             finally:
                 self._core = None
                 core.stack.abandoned.append(core)      # the lock may be held: the stack's thread does the rest
-                core.stack.wake()
+                core.stack.worker.wake()

@@ -21,6 +21,7 @@ from iip.facade import Engine
 from iip.memory.pool import PacketPool
 from iip.socket.base import Core, Place
 from iip.socket.events import Events
+from iip.socket.handler import Notified, Recorder
 from iip.socket.resolver import Resolver
 from iip.socket.worker import Worker
 
@@ -38,8 +39,8 @@ _open: weakref.WeakSet[Stack] = weakref.WeakSet()
 
 
 class Stack:
-    """A TCP/IP stack whose sockets any thread may use. A thread of its own runs the engine, without the GIL as long as nothing is
-    delivered, and sleeps while nothing happens.
+    """A TCP/IP stack whose sockets any thread may use. The engine runs, without the GIL, in the thread whose call gives it
+    something to do, and for packets and deadlines in a thread of the stack's, which sleeps while nothing happens.
 
     driver: where packets come from and go to; config: an `iip.Config`, or give its settings by name; nameservers: addresses of DNS
     servers to ask through the stack (needs the extra ``iip[dns]``); pool, seed: as for `iip.Engine`; worker: a `Worker` to share
@@ -48,6 +49,8 @@ class Stack:
     `socket()` and `create_connection` make sockets; or name the stack to the module's functions once, by `iip.socket.use(stack)` or
     ``with iip.socket.installed(stack):``. Close it, or use it in ``with``.
     """
+
+    inline = True                 # the thread of a call may run the engine
 
     def __init__(self, driver: Driver, config: Config | None = None, *, nameservers: Sequence[str] = (), hosts: str = "/etc/hosts",
                  pool: PacketPool | None = None, seed: int | None = None, worker: Worker | None = None, **settings: Any) -> None:
@@ -66,33 +69,34 @@ class Stack:
         self.lingering: set[Connection] = set()           # closed by the application, not yet over
         self.abandoned: list[Core] = []                   # collected without being closed
         self.driver = driver
-        self.engine = Engine(config, Events(self), driver, pool, seed)
+        self._recorder = Recorder(Events(self))
+        self.engine = Engine(config, self._recorder, driver, pool, seed)
         self.random = random.SystemRandom() if seed is None else random.Random(seed)
         self.resolver = Resolver(self, nameservers, hosts)
         self.error: BaseException | None = None           # what ended the stack
-        self._told = driver.fileno() is not None or driver.notify(self.worker.wake)
+        self._told = driver.fileno() is not None or driver.notify(Notified(self.worker))
         self.closed = False
         _open.add(self)
         self.worker.add(self)
 
-    # -- the engine's thread ---------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
     def wake(self) -> None:
-        """Run the engine soon; from any thread."""
-        self.worker.wake()
+        """The engine was told something: it runs. Called with the lock."""
+        self.worker.run()
 
     def fileno(self) -> int | None:
         return None if self.closed else self.driver.fileno()
 
-    def run(self) -> int | None:
+    def run(self, now: int) -> int | None:
         """One pass; the worker's. When to call again."""
         if self.closed:
             return None
         while self.abandoned:
             with contextlib.suppress(OSError):
                 self.abandoned.pop().release()
-        now = time.monotonic_ns()
         try:
             deadline = self.engine.run(now)
+            self._recorder.dispatch()
         except Exception as error:
             self.error = error
             self._shut()
@@ -132,6 +136,7 @@ class Stack:
     def _last_pass(self) -> None:
         """The RSTs leave."""
         self.engine.run(time.monotonic_ns())
+        self._recorder.dispatch()
 
     def _shut(self) -> None:
         self.closed = True
@@ -215,6 +220,8 @@ class Tunnel(Stack):
     mtu: bytes of a packet; capacity: packets that may wait in each direction; addresses, routes and the rest as for `Stack`.
     """
 
+    inline = False                # `output` is the thread's to call
+
     def __init__(self, *, output: Callable[[list[bytes]], object], mtu: int = 1500, capacity: int = 1024, **settings: Any) -> None:
         self.tunnel = TunnelDriver(mtu, capacity=capacity, scatter_gather=True)
         self._output = output
@@ -222,8 +229,8 @@ class Tunnel(Stack):
         super().__init__(self.tunnel, mtu=mtu, **{"gso": True, "gro": True, **settings})
 
     def feed(self, packet: Buffer) -> bool:
-        """A packet from the other side (bytes-like, copied). False: it was not taken, because a queue or the pool is full or its
-        length is no packet's; that is a loss as on any network."""
+        """A packet from the other side (bytes-like; the payload of large `bytes` is not copied). False: it was not taken, because a
+        queue or the pool is full or its length is no packet's; that is a loss as on any network."""
         with self.lock:
             return self.tunnel.feed(packet)
 
@@ -239,7 +246,7 @@ class Tunnel(Stack):
             if not packets:
                 return
             yield packets
-            self.wake()           # the engine may have waited for room
+            self.worker.wake()    # the engine may have waited for room
 
     def after(self) -> None:
         try:

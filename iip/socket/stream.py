@@ -10,9 +10,9 @@ from iip.aio.names import Address, SockName
 from iip.aio.reasons import closed_error, open_error, os_error
 from iip.connection import Connection, Reason
 from iip.errors import IipError
-from iip.payload import Payload
 from iip.socket import options
 from iip.socket.base import Core, Place, find
+from iip.socket.handler import head, head_into
 
 if TYPE_CHECKING:
     from iip.socket.stack import Stack
@@ -35,7 +35,7 @@ class StreamCore(Core):
         self._quantum = _QUANTUM
         self.eof = False              # the peer's FIN came, or SHUT_RD
         self.sent_fin = False
-        self._full = False            # the last send came short
+        self.full = False            # the last send came short
         self._told = True             # connect() has returned 0
         self.backlog = 0
         self.queue: deque[StreamCore] = deque()       # accepted connections
@@ -48,7 +48,7 @@ class StreamCore(Core):
 
     def writable(self) -> bool:
         if self.state == CONNECTED:
-            return not self._full or self.error is not None
+            return not self.full or self.error is not None
         return self.state in (NEW, OVER) or self.error is not None or self.fatal is not None
 
     def hung(self) -> bool:
@@ -66,15 +66,11 @@ class StreamCore(Core):
         self.local, self.peer = self.name(*self.conn.local), self.name(*self.conn.remote)
         self._quantum = max(1, min(_QUANTUM, self.conn.receive_buffer // 4))
 
-    def arrived(self, data: Payload) -> None:
-        self.buffer += data
-        self.changed()
-
     def acked(self, n: int) -> None:
         conn = self.conn
-        if self._full and conn is not None and (
+        if self.full and conn is not None and (
                 n == 0 or conn.send_room >= conn.send_buffer // 4 or conn.unacknowledged == 0):
-            self._full = False
+            self.full = False
             self.changed()
 
     def finished(self) -> None:
@@ -121,7 +117,7 @@ class StreamCore(Core):
             raise open_error(error, f"connect to {address} port {port}") from None
         except ValueError as error:
             raise os_error(errno.EADDRNOTAVAIL, str(error)) from None
-        self.state, self.eof, self.sent_fin, self._full = CONNECTING, False, False, False
+        self.state, self.eof, self.sent_fin, self.full = CONNECTING, False, False, False
         self.conn.context = self
         self._name()
         options.apply(self)
@@ -218,8 +214,7 @@ class StreamCore(Core):
             if not peek:
                 buffer.clear()
         else:
-            with memoryview(buffer) as view:
-                data = bytes(view[:n])
+            data = head(buffer, n)
             if not peek:
                 del buffer[:n]
         if not peek:
@@ -227,18 +222,16 @@ class StreamCore(Core):
         return data
 
     def take_into(self, view: memoryview, peek: bool) -> int:
-        buffer, n = self.buffer, min(len(view), len(self.buffer))
-        with memoryview(buffer) as have:
-            view[:n] = have[:n]
+        n = head_into(self.buffer, view)
         if not peek:
-            del buffer[:n]
+            del self.buffer[:n]
             self._taken(n)
         return n
 
     def _taken(self, n: int) -> None:
         """The window opens, in steps that are worth a segment."""
         self._read += n
-        if self.conn is not None and (self._read >= self._quantum or not self.buffer):
+        if self.conn is not None and not self.conn.closed and (self._read >= self._quantum or not self.buffer):
             n, self._read = self._read, 0
             self.conn.consume(n)
             if n >= self._quantum:
@@ -256,7 +249,7 @@ class StreamCore(Core):
             return done
         while True:
             try:
-                self.wait(lambda: not self._full or self.state != CONNECTED or self.error is not None, timeout)
+                self.wait(lambda: not self.full or self.state != CONNECTED or self.error is not None, timeout)
             except OSError:
                 if done:
                     return done
@@ -277,7 +270,7 @@ class StreamCore(Core):
         assert self.conn is not None
         n = self.conn.send(data, reference=lend and len(data) > _REFERENCE)
         if n < len(data):
-            self._full = True
+            self.full = True
             self.changed()
         if n:
             self.stack.wake()
@@ -303,7 +296,7 @@ class StreamCore(Core):
         if self.state not in (CONNECTED, CONNECTING) or (self.conn is None and self.error is None):
             raise os_error(errno.ENOTCONN)
         if how in (socket.SHUT_WR, socket.SHUT_RDWR) and not self.sent_fin:
-            self.sent_fin, self._full = True, False
+            self.sent_fin, self.full = True, False
             if self.conn is not None:
                 self.conn.shutdown()
                 self.stack.wake()

@@ -1,4 +1,5 @@
-"""The thread that runs engines, and the lock under which other threads speak to them."""
+"""Who runs engines: the thread that has just told them something, or else one that waits for packets and deadlines. And the lock
+under which all threads speak to them."""
 from __future__ import annotations
 
 import contextlib
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from iip.socket.stack import Stack
 
 _FD_SETSIZE = 1024
+_NEVER = float("inf")
+_PASSES = 100                     # that one thread makes before it lets others have the lock
 
 
 class Worker:
-    """Runs the engines of its stacks, and sleeps while none has anything to do. Only this thread runs them, so a signal, whose
-    Python handler runs in the main thread, never interrupts a callback. Whoever holds `lock` may call an engine, and then `wake`.
+    """Runs the engines of its stacks, and sleeps while none has anything to do. Whoever holds `lock` may call an engine, and then
+    `run`, which does the same in his own thread: a round trip then costs no more changes of threads than between processes.
 
     Stacks that a memory link joins need the same worker; others have one each.
     """
@@ -27,6 +30,9 @@ class Worker:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._woken = False
         self._thread: threading.Thread | None = None
+        self.runner = 0          # the thread that runs the engines at this moment
+        self.again = False       # meanwhile something was to be done
+        self._until: float = 0    # when the thread wakes by itself, ns
 
     def __del__(self) -> None:
         event, self._event = self._event, -1
@@ -53,9 +59,39 @@ class Worker:
             self._woken = True
             os.eventfd_write(self._event, 1)
 
+    def run(self) -> None:
+        """Run the engines at once, after they were told something. Called with the lock."""
+        if self.runner:          # from a callback
+            self.again = True
+        elif all(stack.inline for stack in self.stacks):
+            try:
+                deadline = self._passes()
+            except BaseException:             # of a signal's handler
+                self.wake()
+                raise
+            if deadline < self._until:
+                self.wake()
+        else:
+            self.wake()
+
+    def _passes(self) -> float:
+        """Until there is nothing to do, or much was done. When to go on, ns."""
+        self.runner = threading.get_ident()
+        try:
+            for _ in range(_PASSES):
+                self.again = False
+                now = time.monotonic_ns()
+                deadlines = [deadline for stack in self.stacks.copy() if (deadline := stack.run(now)) is not None]
+                deadline = min(deadlines, default=_NEVER)
+                if deadline > now and not self.again:
+                    return deadline
+            return 0
+        finally:
+            self.runner = 0
+
     def ours(self) -> bool:
-        """Is this the thread that runs the engines?"""
-        return threading.current_thread() is self._thread
+        """Does this thread run the engines?"""
+        return threading.current_thread() is self._thread or self.runner == threading.get_ident()
 
     def join(self) -> None:
         """Wait for the thread if it is ending."""
@@ -73,13 +109,12 @@ class Worker:
                 if not self.stacks:
                     self._thread = None
                     return
+                self._until = self._passes()
                 stacks = list(self.stacks)
-                deadlines = [stack.run() for stack in stacks]
                 fds = [self._event, *(fd for stack in stacks if (fd := stack.fileno()) is not None)]
             for stack in stacks:
                 stack.after()
-            times = [deadline for deadline in deadlines if deadline is not None]
-            _sleep(fds, (min(times) - time.monotonic_ns()) / 1e9 if times else None)
+            _sleep(fds, (self._until - time.monotonic_ns()) / 1e9 if self._until < _NEVER else None)
 
 
 def _sleep(fds: list[int], seconds: float | None) -> None:

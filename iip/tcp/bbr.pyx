@@ -95,6 +95,14 @@ cdef void _update_round(Tcb* t, Bbr* b, AckInfo* ack) noexcept nogil:
             b.extra_acked_rounds += 1
 
 
+cdef inline void _update_round_rtt(Bbr* b, AckInfo* ack) noexcept nogil:
+    if b.round_start and b.round_rtt:
+        b.last_rtt = b.round_rtt
+        b.round_rtt = 0
+    if ack.rtt >= 0 and (b.round_rtt == 0 or ack.rtt >> RTT_SHIFT < b.round_rtt):
+        b.round_rtt = <uint32_t>min(max(ack.rtt >> RTT_SHIFT, <int64_t>1), <int64_t>INFINITE)
+
+
 cdef void _update_max_bw(Bbr* b, AckInfo* ack, uint64_t rate) noexcept nogil:
     if rate >= b.max_bw or not ack.app_limited:
         b.max_bw_filter[1] = max(b.max_bw_filter[1], rate)
@@ -129,7 +137,7 @@ cdef inline bint _too_high(Tcb* t, Bbr* b, uint32_t lost, uint32_t flight) noexc
     """IsInflightTooHigh, with what the path loses anyway."""
     if lost == 0:
         return False
-    return lost > <uint64_t>flight * loss_thresh(t, b) // 1000 + loss_noise(t, b, flight)
+    return lost > <uint64_t>flight * loss_thresh(b) // 1000 + loss_noise(t, b, flight)
 
 
 cdef inline bint _after_probe_rtt(Tcp* s, Bbr* b, AckInfo* ack) noexcept nogil:
@@ -172,7 +180,7 @@ cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """BBRHandleLostPacket: how much was in flight when the loss rate went over the threshold?"""
     cdef Bbr* b = bbr_state(s, t)
     cdef uint32_t size = rec_space(k), lost
-    cdef int64_t before, prefix, thresh = loss_thresh(t, b)
+    cdef int64_t before, prefix, thresh = loss_thresh(b)
     _note_loss(t, b)
     if _calm(t, b):
         b.path_lost += size
@@ -282,7 +290,7 @@ cdef bint _time_to_probe(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
 
 cdef bint _time_to_cruise(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
     cdef uint32_t in_flight = tcp_in_flight(t)
-    return in_flight <= with_headroom(t, b) and in_flight <= inflight_of(s, t, b, b.max_bw, 100)
+    return in_flight <= with_headroom(s, t, b) and in_flight <= inflight_of(s, t, b, b.max_bw, 100)
 
 
 cdef bint _time_to_go_down(Tcb* t, Bbr* b, uint64_t rate) noexcept nogil:
@@ -393,7 +401,7 @@ cdef void _bound_cwnd(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
     if in_probe_bw(b) and b.state != PROBE_BW_CRUISE:
         cap = b.inflight_longterm
     elif b.state == PROBE_RTT or b.state == PROBE_BW_CRUISE:
-        cap = with_headroom(t, b)
+        cap = with_headroom(s, t, b)
     t.cwnd = min(t.cwnd, max(min(cap, b.inflight_shortterm), min_pipe(t)))
 
 
@@ -429,6 +437,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
     b.bw_latest = max(b.bw_latest, rate)
     b.inflight_latest = max(b.inflight_latest, ack.sampled)
     _update_round(t, b, ack)
+    _update_round_rtt(b, ack)
     _update_max_bw(b, ack, rate)
     _note_delivery(t, b, ack)
     if b.loss_round_start:

@@ -43,6 +43,7 @@ cdef enum:
     DRAIN_ROUNDS = 3              # at most
     PATH_MEMORY = 8 << 20         # bytes after which what was lost without a queue counts half,
     PATH_PRIOR = 1 << 16          # and with which it begins
+    RTT_SHIFT = 10
     INFINITE = 0x7FFFFFFF         # bytes
 
 
@@ -98,6 +99,8 @@ cdef struct Bbr:
     int64_t probe_rtt_min_stamp
     int64_t probe_rtt_done_stamp
     int64_t near_min_stamp        # when a round trip was nearly as short last
+    uint32_t round_rtt            # the shortest of this round, units of 1024 ns,
+    uint32_t last_rtt             # and of the one before
 
 
 cdef inline Bbr* bbr_state(Tcp* s, Tcb* t) noexcept nogil:
@@ -116,26 +119,32 @@ cdef inline uint32_t bounded(uint64_t volume) noexcept nogil:
     return <uint32_t>min(volume, <uint64_t>INFINITE)
 
 
+cdef inline bint _queue_within(Bbr* b, int shift) noexcept nogil:
+    """The shortest round trip of a round tells of the queue: a process that runs late, ours or the peer's, makes the others
+    longer."""
+    return <int64_t>b.last_rtt << RTT_SHIFT <= b.min_rtt + (b.min_rtt >> shift)
+
+
 cdef inline bint no_queue(Tcb* t, Bbr* b) noexcept nogil:
     return t.srtt <= b.min_rtt + (b.min_rtt >> NO_QUEUE_SHIFT)
 
 
-cdef inline bint short_queue(Tcb* t, Bbr* b) noexcept nogil:
+cdef inline bint short_queue(Bbr* b) noexcept nogil:
     """Not longer than a probe of our own makes it."""
-    return t.srtt <= b.min_rtt + (b.min_rtt >> SHORT_QUEUE_SHIFT)
+    return _queue_within(b, SHORT_QUEUE_SHIFT)
 
 
-cdef inline uint32_t loss_thresh(Tcb* t, Bbr* b) noexcept nogil:
+cdef inline uint32_t loss_thresh(Bbr* b) noexcept nogil:
     """Thousandths: LossThresh, and what the path loses for other reasons than congestion."""
     cdef uint64_t lost
-    if not short_queue(t, b):
+    if not short_queue(b):
         return LOSS_THRESH
     lost = <uint64_t>b.path_lost * 1000 // (<uint64_t>b.path_lost + b.path_delivered + PATH_PRIOR)
     return LOSS_THRESH + <uint32_t>min(lost, <uint64_t>LOSS_OF_PATH_MAX)
 
 
 cdef inline uint32_t loss_noise(Tcb* t, Bbr* b, uint32_t flight) noexcept nogil:
-    if not short_queue(t, b):
+    if not short_queue(b):
         return 0
     return min(LOSS_NOISE_SEGMENTS * t.mss, flight >> LOSS_NOISE_SHIFT)
 
@@ -161,13 +170,14 @@ cdef inline uint32_t inflight_of(Tcp* s, Tcb* t, Bbr* b, uint64_t bw, uint32_t g
     return quantized(s, t, b, bdp(s, t, b, bw, gain))
 
 
-cdef inline uint32_t with_headroom(Tcb* t, Bbr* b) noexcept nogil:
-    """BBRInflightWithHeadroom: leave room for others."""
-    cdef uint32_t head
+cdef inline uint32_t with_headroom(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:
+    """BBRInflightWithHeadroom: leave room for others, but as long as there is no queue a BDP is not too much."""
+    cdef uint32_t head, needed
     if b.inflight_longterm == INFINITE:
         return INFINITE
     head = max(t.mss, <uint32_t>(<uint64_t>b.inflight_longterm * HEADROOM // 100))
-    return max(b.inflight_longterm - min(head, b.inflight_longterm), min_pipe(t))
+    needed = min(bdp(s, t, b, b.bw, 100), b.inflight_longterm) if _queue_within(b, NEAR_SHIFT) else 0
+    return max(max(b.inflight_longterm - min(head, b.inflight_longterm), needed), min_pipe(t))
 
 
 cdef inline uint32_t target_inflight(Tcp* s, Tcb* t, Bbr* b) noexcept nogil:

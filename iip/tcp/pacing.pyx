@@ -20,13 +20,21 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
     wheel_update(s, t, t.t_pace)
 
 
+cdef int64_t _made_up(Tcb* t) noexcept nogil:
+    """How late a timer may come and cost nothing, ns. With a model of the path, and a short queue or none: as much as the queue
+    takes, by the window; what is more would be lost."""
+    cdef int64_t most = LATE_QUANTA * <int64_t>t.pace_burst
+    if t.cc_mode & CC_MODEL and 2 * t.srtt < 3 * t.min_rtt and t.pacing_rate:
+        return max(min(most, <int64_t>(t.cwnd * SECOND // t.pacing_rate) - t.min_rtt), <int64_t>0)
+    return max(min(most, t.srtt >> LATE_SHIFT), <int64_t>t.pace_burst)
+
+
 cdef void pacing_sent(Tcp* s, Tcb* t, uint32_t n) noexcept nogil:
     """`n` bytes of payload left: rates are of payload, as delivery rates are. A timer that comes late, as on a busy machine,
-    loses nothing within some quanta and a part of the round trip; a pause earns no more than that."""
+    loses nothing within some quanta; a pause earns no more than that."""
     cdef int64_t late = s.now - t.pace_at
     if late > t.pace_burst:
-        t.pace_at += max(late - max(min(LATE_QUANTA * <int64_t>t.pace_burst, t.srtt >> LATE_SHIFT), <int64_t>t.pace_burst),
-                         <int64_t>0)
+        t.pace_at += max(late - _made_up(t), <int64_t>0)
     if t.pacing_rate:
         t.pace_at += <int64_t>(n * SECOND // t.pacing_rate)
 

@@ -6,6 +6,7 @@ from iip.net.link cimport chain_slice
 from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
+from iip.tcp.segment cimport send_control
 from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
 from iip.verdict cimport (
@@ -13,7 +14,7 @@ from iip.verdict cimport (
     tcp_rx_window_exceeded)
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
-from iip.wire.tcp cimport TH_FIN
+from iip.wire.tcp cimport TH_ACK, TH_FIN
 
 cdef enum:
     MAX_DUP_OWED = 16
@@ -161,13 +162,33 @@ cdef uint32_t _beyond(Tcp* s, uint32_t packet, uint32_t edge) noexcept nogil:
     return i
 
 
-cdef inline void _note_recent(Tcb* t, uint32_t seq) noexcept nogil:
-    """The latest arrival, before those that came earlier."""
+cdef inline bint _follows_latest(Tcb* t, uint32_t seq) noexcept nogil:
+    return t.n_recent and seq == t.ooo_recent[0] + 1
+
+
+cdef inline void _note_recent(Tcb* t, uint32_t seq, uint32_t n) noexcept nogil:
+    """The latest arrival, before those that came earlier and are not of its block."""
     cdef uint32_t i
+    if _follows_latest(t, seq):
+        t.ooo_recent[0] += n
+        t.n_untold = max(t.n_untold, <uint8_t>1)
+        return
+    t.n_untold += 1
     t.n_recent = <uint8_t>min(t.n_recent + 1, 4)
     for i in range(t.n_recent - 1, 0, -1):
         t.ooo_recent[i] = t.ooo_recent[i - 1]
-    t.ooo_recent[0] = seq
+    t.ooo_recent[0] = seq + n - 1
+
+
+cdef inline void _tell_blocks(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
+    """What comes now is of another block, and the ACK has no room for one more: it leaves. When many packets come in one run,
+    the one at its end does not tell of all, and the peer sends again what is here."""
+    cdef uint32_t room = 3 - (t.dsack_len != 0) - (t.ecn & ECN_OPTION != 0)
+    if t.ooo_head == NIL:
+        t.n_untold = 0
+    elif t.n_untold >= room and not _follows_latest(t, seq):
+        send_control(s, t, t.snd_nxt, TH_ACK)
+        t.n_untold = 0
 
 
 cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
@@ -203,7 +224,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
         if k.total_len == 0:
             pkt_free(s.pool, packet)
         elif before != NIL and _absorb(s, before, packet):
-            _note_recent(t, k.seq)
+            _note_recent(t, k.seq, k.total_len)
             pkt_free(s.pool, packet)
             if rest == NIL:
                 _absorb_next(s, t, before)
@@ -213,7 +234,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             pkt_free(s.pool, rest)
             return tcp_ooo_full
         else:
-            _note_recent(t, k.seq)
+            _note_recent(t, k.seq, k.total_len)
             _insert_after(s, t, before, packet)
             if rest == NIL:
                 _absorb_next(s, t, packet)
@@ -301,6 +322,8 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     elif likely(seg.seq == t.rcv_nxt):
         receive_in_order(s, t, packet, seg.len)
     else:
+        if t.flags & TF_SACK:
+            _tell_blocks(s, t, seg.seq)
         verdict = _queue_out_of_order(s, t, packet, seg.seq)
         t.n_ooo_in += 1
         t.flags |= TF_ACK_NOW

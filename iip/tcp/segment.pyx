@@ -69,12 +69,13 @@ cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept 
             others += 1
     for rank in range(4):
         if found[rank]:
-            t.ooo_recent[known] = recent[rank].left
+            t.ooo_recent[known] = recent[rank].right - 1
             known += 1
             if n < room:
                 blocks[n] = recent[rank]
                 n += 1
     t.n_recent = <uint8_t>known
+    t.n_untold = 0
     for rank in range(min(others, room - n)):
         blocks[n] = other[rank]
         n += 1

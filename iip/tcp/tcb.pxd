@@ -321,7 +321,7 @@ cdef struct Tcb:
     uint32_t prr_out
     uint32_t recover_fs           # and in flight when it began
     SackBlock sack_cache[4]       # blocks of the previous ACK
-    uint32_t ooo_recent[4]        # sequence numbers of the latest arrivals, latest first: their blocks are reported first
+    uint32_t ooo_recent[4]        # last bytes of the latest arrivals, one for each block: the latest is reported first
     uint32_t ooo_next             # connections with a gap, the oldest gap first
     uint32_t ooo_prev
     uint32_t dsack_left           # of `dsack_len` bytes
@@ -354,6 +354,7 @@ cdef struct Tcb:
     uint32_t user_timeout
     uint8_t keep_probes
     uint8_t ce_told               # s.cep of RFC 9768: what the peer has counted, the last 3 bits
+    uint8_t n_untold              # values in ooo_recent that came after the last ACK
 
 
 cdef struct Limits:

@@ -103,6 +103,13 @@ def test_packet_sockets_share_by_the_symmetric_hash(netns, version, protocol):
         driver.close()
 
 
+@pytest.mark.parametrize("addresses", [["10.7.0.2"], ["fd07::2"], ["10.7.0.2", "fd07::2"]])
+def test_xdp_sockets_of_any_addresses(netns, addresses):
+    plug(netns, queues=2)
+    for driver in open_queues(AfXdp, OURS, 2, addresses=addresses):
+        driver.close()
+
+
 def test_xdp_sockets(netns):
     """A veth has the queue of the processor that sent: what matters is that none gets lost."""
     plug(netns, queues=2)

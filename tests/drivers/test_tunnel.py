@@ -1,4 +1,6 @@
 """The tunnel: packets fed in and drained out, bounded both ways."""
+import sys
+
 import pytest
 
 from iip.drivers import DriverProbe, Tunnel
@@ -33,6 +35,19 @@ def test_jumbo_packets_are_chained():
     engine.tx(packet)
     assert tunnel.drain() == [packet]
     assert engine.pool.full
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_large_packet_stays_in_its_bytes_object_until_it_is_freed(arrived):
+    tunnel, engine = attached(mtu=65535, packets=1)           # one cell: the rest cannot have been copied
+    packet = bytes(range(250)) * 200
+    before = sys.getrefcount(packet)
+    assert tunnel.feed(packet) and sys.getrefcount(packet) == before + 1
+    if arrived:
+        assert engine.rx() == [packet]
+    else:
+        tunnel.close()
+    assert engine.pool.full and sys.getrefcount(packet) == before
 
 
 def test_feed_many_counts_what_was_taken():

@@ -13,6 +13,7 @@ from iip.autoconf import Host
 from iip.drivers import Tap
 from iip.errors import DriverError
 from tests.harness.netns import netns  # noqa: F401
+from tests.hosts import virtual
 from tests.hosts.test_dhcp import dnsmasq
 
 MAC = bytes.fromhex("020000000001")
@@ -130,6 +131,33 @@ def test_temporary_addresses_have_successors():
     assert len(seen) > 30
 
 
+def test_deprecated_addresses_are_used_last():
+    host = made(prefix(valid=100, preferred=50), prefix("fd02::/64", valid=100, preferred=100), privacy=False)
+    assert host.settings()["addresses"] == ("fd02::ff:fe00:1/64", EUI)
+    host = made(prefix(valid=100, preferred=50))
+    two = host.settings()["addresses"]
+    host.feed(advertise(prefix("fd02::/64", valid=1000, preferred=1000)), 0)
+    host.run(50 * SECOND)
+    assert host.settings()["addresses"][2:] == two
+    assert host.deadline > 50 * SECOND
+
+
+def test_an_address_that_somebody_else_has():
+    host = made()
+    lasting, first = host.addresses
+    assert not host.duplicate(IPv6Address("fd01::1"), 0)
+    for _ in range(5):
+        host.duplicate(next((a for a in host.addresses if a.temporary), first).interface.ip, 0)
+    assert host.addresses == [lasting]            # three others were tried
+    assert host.duplicate(lasting.interface.ip, 0)
+    assert host.addresses == []                   # it shows the MAC: there is no other
+    host = made(secret=b"x", privacy=False)
+    (before,) = texts(host)
+    host.duplicate(host.addresses[0].interface.ip, 0)
+    (after,) = texts(host)
+    assert after != before
+
+
 def test_opaque_addresses_are_stable_and_differ_by_prefix():
     one, two = made(secret=b"x", privacy=False), made(secret=b"x", privacy=False)
     other = made(prefix("fd02::/64"), secret=b"x", privacy=False)
@@ -155,6 +183,76 @@ def test_what_is_not_valid():
         many.feed(advertise(prefix(f"fd01:{n:x}::/64"), router=IPv6Address(f"fe80::{n + 1:x}")), 0)
     assert len(many.addresses) <= 33
     assert len(many.routers) == 16
+
+
+# -- beside a running stack ------------------------------------------------------------------------------------
+def claims(address):
+    """Another station's advertisement of an address."""
+    source, target = IPv6Address(address), IPv6Address("ff02::1")
+    body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + source.packed + bytes((2, 1)) + bytes.fromhex("020000000077")
+    body = body[:2] + struct.pack("!H", autoconf._checksum(source, target, body)) + body[4:]
+    return (b"\x33\x33\0\0\0\1" + bytes.fromhex("020000000077") + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(body), 58, 255)
+            + source.packed + target.packed + body)
+
+
+def test_a_stack_follows_routers(monkeypatch):
+    async def main(clock):
+        host = Host(MAC, seed=1)
+        async with virtual.ethernet(MAC, addresses=["10.0.0.1/24"], seed=1) as (stack, driver):
+            async with virtual.doing(autoconf.follow(host, stack, clock=clock)):
+                await asyncio.sleep(1.5)
+                asked = [frame for frame in driver.drain() if frame[12:14] == b"\x86\xdd" and frame[54] == 133]
+                assert [frame[:14] + frame[22:54] for frame in asked] == [
+                    b"\x33\x33\0\0\0\2" + MAC + b"\x86\xdd" + bytes(16) + IPv6Address("ff02::2").packed]
+                driver.feed(advertise(prefix(valid=2 * DAY, preferred=DAY)))
+                await asyncio.sleep(0.1)
+                temporary, lasting, other = stack.engine.addresses
+                assert (lasting, other) == (EUI, "10.0.0.1/24")
+                assert str(stack.engine.source("2001:db8::1")) + "/64" == temporary
+                assert stack.engine.config.gateway6 == "fe80::1"
+                driver.feed(claims(temporary[:-3]))           # while it is being checked
+                await asyncio.sleep(0.1)
+                assert temporary not in stack.engine.addresses
+                temporary = stack.engine.addresses[0]
+                assert len(stack.engine.addresses) == 3
+                await asyncio.sleep(10)
+                # another router, and the first one leaves
+                driver.feed(advertise(router=IPv6Address("fe80::2"), lifetime=3600))
+                driver.feed(advertise(lifetime=0))
+                await asyncio.sleep(0.1)
+                assert stack.engine.config.gateway6 == "fe80::2"
+                conn = stack.engine.tcp_connect("2001:db8::1", 80)
+                await asyncio.sleep(3700)
+                assert stack.engine.config.gateway6 is None
+                assert conn.closed
+                # a day later nothing is preferred any more, and a day after that nothing is valid
+                await asyncio.sleep(DAY)
+                assert stack.engine.addresses[-1] == "10.0.0.1/24"
+                assert temporary in stack.engine.addresses
+                await asyncio.sleep(DAY)
+                assert stack.engine.addresses == ("10.0.0.1/24",)
+                # with a router that goes on, temporary addresses succeed each other
+                seen = set()
+                for _ in range(60 * 4):
+                    driver.feed(advertise(prefix()))
+                    await asyncio.sleep(DAY / 4)
+                    driver.drain()
+                    seen.add(stack.engine.addresses[0])
+                    assert len(stack.engine.addresses) <= 6
+                assert len(seen) > 50
+            assert stack.hearing == []
+
+    virtual.run(monkeypatch, main)
+
+
+def test_following_ends_with_the_stack(monkeypatch):
+    async def main(clock):
+        async with virtual.ethernet(MAC) as (stack, _driver):
+            task = asyncio.create_task(autoconf.follow(Host(MAC), stack, clock=clock))
+            await asyncio.sleep(100)
+        await asyncio.wait_for(task, 1)
+
+    virtual.run(monkeypatch, main)
 
 
 @pytest.mark.interop

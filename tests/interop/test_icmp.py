@@ -15,6 +15,8 @@ pytestmark = pytest.mark.interop
 @pytest.mark.every_driver
 def test_the_kernel_pings_us(server, netns_module, way, options):
     need("ping")
+    if way == Way("dpdk", 4) and 8000 in options:
+        pytest.skip("net_af_packet has the kernel put fragments together, and cuts what is longer than its frames")
     out = netns_module.run("ping", f"-{way.version}", "-W", 2, *options, way.iip).stdout
     assert " 0% packet loss" in out, out
     assert "wrong data byte" not in out and "DUP" not in out, out

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import pytest
 
 import iip
+from iip import drivers
 from iip.drivers import AfPacket, AfXdp, Tap, Tun, device, ethtool
 from iip.runtime.loop import run
 
@@ -29,7 +30,7 @@ ECHO, HTTP, DISCARD, CHARGEN, CLOSED = 7, 80, 9, 19, 81
 BIG = 100_000_000
 
 
-TUNTAP, VETH = ("tap", "tun"), ("af_packet", "af_xdp")
+TUNTAP, VETH = ("tap", "tun"), ("af_packet", "af_xdp", "dpdk")
 KINDS = TUNTAP + VETH
 
 
@@ -86,15 +87,27 @@ def plug(kind, number):
         commands += [f"address add {a} dev {host} nodad" for a in way.addresses("kernel")]
         for command in [*commands, f"link set {host} up", f"link set {name} up"]:
             subprocess.run(["ip", *command.split()], check=True, timeout=10)
-        if kind == "af_xdp":      # nobody would finish them, or cut large frames
+        if kind != "af_packet":   # nobody would finish them, or cut large frames
             ethtool.set_tx_checksum(host, False)
         device.wait_until_usable([ipaddress.ip_interface(a) for a in way.addresses("kernel")])
     return name
 
 
+def dpdk_device(name):
+    """DPDK's name for a device of the kernel; skip the test if this iip has no driver for DPDK."""
+    need_dpdk()
+    return f"net_af_packet{name[-1]},iface={name}"
+
+
+def need_dpdk():
+    pytest.importorskip("iip.drivers.dpdk", reason="built without DPDK (IIP_DPDK=1)", exc_type=ImportError)
+
+
 def device_options(kind, number, ways):
     """Options of the commands: the device, and addresses for these ways."""
     name = plug(kind, number)
+    if kind == "dpdk":
+        name = dpdk_device(name)
     options = [f"--{kind}", name] if kind in TUNTAP else ["--driver", kind, "--device", name]
     for way in ways:
         options += ["--address", f"{way.iip}/{way.bits}"]
@@ -183,6 +196,9 @@ def open_device(kind, name, mtu=None, offload=True):
         return AfPacket(name, mtu=mtu, offload=offload)
     if kind == "af_xdp":
         return AfXdp(name, mtu=mtu, addresses=way.addresses("iip"))
+    if kind == "dpdk":
+        device = dpdk_device(name)
+        return drivers.Dpdk(device, mtu=mtu, offload=offload)
     return (Tap if kind == "tap" else Tun)(name, host_address=way.addresses("kernel"), mtu=mtu, offload=offload)
 
 

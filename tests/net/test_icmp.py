@@ -187,7 +187,7 @@ def test_loopback_is_bounded_and_freed(make):
     (v6(ICMPv6Unknown(type=100, msgbody=b"12345678")), "icmp_unknown_type"),
     (v4(ICMP(type=5, code=1, gw=ROUTER4) / IP(src=ME4, dst=PEER4) / UDP()), "icmp_ignored"),
     (v4(ICMP(type=4) / IP(src=ME4, dst=PEER4) / UDP()), "icmp_ignored"),
-    (v6(ICMPv6ND_RA(), hlim=255), "icmp_ignored"),
+    (v6(ICMPv6ND_RA(), hlim=255), "nd_malformed"),        # not from a link-local address
     (v6(ICMPv6ND_RS(), hlim=255), "icmp_ignored"),
     (v6(ICMPv6ND_Redirect(), hlim=255), "icmp_ignored"),
     # errors whose quotation is too short, of the other version, not of ours, or not a first fragment

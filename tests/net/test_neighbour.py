@@ -3,6 +3,7 @@ import pytest
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
+    ICMPv6ND_RA,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptMTU,
     ICMPv6NDOptSrcLLAddr,
@@ -114,6 +115,48 @@ def test_own_message_comes_back(probe):
     assert probe.feed(ns(src="fd00::9", lladdr=ME))[0] == "link_looped"
     assert probe.feed(na(target=ME6, src="fd00::9", lladdr=None, link_src=ME))[0] == "link_looped"
     assert probe.counters() == {"link_looped": 2}
+
+
+# -- routers ---------------------------------------------------------------------------------------------
+def ra(*options, src="fe80::1", hlim=255, link_src=PEER, **fields):
+    message = ICMPv6ND_RA(**fields)
+    for option in options:
+        message = message / option
+    return eth(v6(message, src=src, dst="ff02::1", hlim=hlim), dst="33:33:00:00:00:01", src=link_src)
+
+
+def test_router_advertisements_are_for_the_application(probe):
+    frame = ra(ICMPv6NDOptMTU(mtu=1400), ICMPv6NDOptSrcLLAddr(lladdr=PEER), routerlifetime=1800)
+    assert probe.feed(frame, cuts=(60, 70))[0] == "nd_in"
+    (event,) = probe.events()
+    assert (event["type"], event["src"], event["mac"], event["data"]) == ("router", "fe80::1", PEER, frame[54:])
+    assert probe.counters() == {"nd_in": 1}
+    assert probe.neighbours() == {}
+
+
+@pytest.mark.parametrize("frame, verdict", [
+    (ra(hlim=64), "nd_malformed"),
+    (ra(src="fd00::7"), "nd_malformed"),
+    (ra(code=1), "nd_malformed"),
+    (ra(Raw(b"\x03\x00" + bytes(6))), "nd_malformed"),
+    (ra(Raw(b"\x03\x02" + bytes(6))), "nd_malformed"),
+    (ra(link_src=ME), "link_looped"),
+])
+def test_what_is_no_good_advertisement(probe, frame, verdict):
+    assert probe.feed(frame)[0] == verdict
+    assert probe.events() == []
+
+
+def test_too_many_advertisements(make):
+    probe = make(udp_queue=4)
+    for _ in range(6):
+        probe.feed(ra())
+    assert len(probe.events()) == 4
+    assert probe.counters() == {"nd_in": 6, "icmp_queue_full": 2}
+
+
+def test_no_routers_on_a_bare_ip_medium(make):
+    assert make(medium="ip", mac=None).feed(ra()[14:])[0] == "icmp_ignored"
 
 
 def test_no_neighbours_on_a_bare_ip_medium(make):

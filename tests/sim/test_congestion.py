@@ -1,5 +1,7 @@
 """Congestion control over simulated paths: what the RFCs promise, measured."""
 import io
+import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -242,6 +244,50 @@ def test_bbr_does_not_mind_random_loss(sim, rtt, loss, queue, share):
     flow = BulkFlow(sim, a, b)
     sim.run(14)
     assert flow.goodput(3, 14) > share * RATE * MSS / 1500
+
+
+def test_bbr_fills_a_path_with_a_short_queue(sim):
+    """Eight packets: headroom of a seventh would leave less than a BDP in flight."""
+    a, b, link = path(sim, "bbr", rtt=0.01, queue=BDP // 50)
+    flow = BulkFlow(sim, a, b)
+    sim.run(8)
+    assert flow.goodput(2, 8) > 0.96 * RATE * MSS / 1500
+    assert dropped(link) < 0.01 * link.stats()["there"]["packets"]
+
+
+def busy(sim, *hosts, seconds, every, longest):
+    """Others have their processors now and then."""
+    dice = random.Random(1)
+    for host in hosts:
+        at = 0.3
+        while at < seconds:
+            at += dice.expovariate(1 / every)
+            length = dice.uniform(0, longest)
+            sim.at(at, partial(host.stall, length))
+            at += length
+
+
+@pytest.mark.parametrize("rtt, share", [(0.01, 0.84), (0.05, 0.88)])
+def test_bbr_does_not_mind_random_loss_on_busy_machines(sim, rtt, share):
+    """Both ends run up to 6 ms late a quarter of the time: what a run tells of is complete, so that nothing is lost but what the
+    path loses, and a late run is no queue."""
+    a, b, link = path(sim, "bbr", rtt=rtt, queue=int(RATE * rtt / 8), loss=0.03)
+    busy(sim, a, b, seconds=8, every=0.01, longest=0.006)
+    flow = BulkFlow(sim, a, b)
+    sim.run(8)
+    assert flow.goodput(2, 8) > share * RATE * MSS / 1500
+    there = link.stats()["there"]
+    assert flow.retransmits < 1.1 * (there["lost"] + there["queue_full"])
+
+
+def test_a_late_run_does_not_overflow_a_short_queue(sim):
+    """What was not sent in time is not made up for when the queue would not take it."""
+    a, b, link = path(sim, "bbr", rtt=0.01, queue=BDP // 50)
+    busy(sim, a, b, seconds=8, every=0.02, longest=0.004)
+    flow = BulkFlow(sim, a, b)
+    sim.run(8)
+    assert flow.goodput(2, 8) > 0.66 * RATE * MSS / 1500
+    assert dropped(link) < 0.03 * link.stats()["there"]["packets"]
 
 
 def test_bbr_gives_way_to_loss_by_congestion(sim):

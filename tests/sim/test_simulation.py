@@ -27,6 +27,18 @@ def pair(sim, a=None, b=None, host=None, **link):
     return a, b, sim.link(a, b, **link)
 
 
+def test_a_host_that_stalls(sim):
+    """Packets wait until its engine runs again."""
+    seen = Recorder()
+    a, b, _ = pair(sim, a=seen, delay=0.001)
+    b.stall(0.05)
+    a.engine.ping(address(b), 1, 1)
+    sim.run(0.04)
+    assert not seen.pings
+    sim.run(0.0515)
+    assert len(seen.pings) == 1
+
+
 # -- same seed, same bytes ---------------------------------------------------------------------------------------
 
 def fingerprint(seed, *, observe=False, parts=1, extra=False):

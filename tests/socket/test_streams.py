@@ -1,4 +1,5 @@
 """TCP sockets: what blocks and for how long, the kernel's errnos, selectors, threads."""
+import collections
 import contextlib
 import errno
 import gc
@@ -6,6 +7,7 @@ import io
 import random
 import select
 import selectors
+import signal
 import socket
 import struct
 import threading
@@ -359,6 +361,53 @@ def test_many_threads_on_one_socket(net):
     assert counts[:9] == [50 * 997] * 8 + [0]
     there.close()
     here.close()
+
+
+class Tick(BaseException):
+    pass
+
+
+def test_signals_lose_nothing(net):
+    """Handlers raise in the main thread, whose calls run the engine, while others' bytes and connections come in."""
+    there, here = net.pair()
+    noise, sink = net.pair()
+    got, names = [], []
+
+    def tick(*_signal):
+        raise Tick
+
+    def calls():
+        with net.server.create_server((net.v4, 7)) as listener:
+            for n in range(100):
+                with net.client.create_connection((net.v4, 7)) as mine:
+                    mine.sendall(bytes([n]))
+                    theirs, _ = listener.accept()
+                    with theirs:
+                        names.append(theirs.recv(1)[0])
+
+    readers = [net.thread(lambda: got.extend(iter(lambda: here.recv(1 << 16), b""))), net.thread(calls),
+               net.thread(lambda: collections.deque(iter(lambda: sink.recv(1 << 16), b""), 0))]
+    net.thread(lambda: (there.sendall(DATA), there.shutdown(socket.SHUT_WR)))
+    before, hits = signal.signal(signal.SIGALRM, tick), 0
+    try:
+        while readers[0].is_alive() or readers[1].is_alive():
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
+                for _ in range(50):
+                    noise.send(b"x" * 3000)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Tick:
+                hits += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert b"".join(got) == DATA
+    assert names == list(range(100))
+    assert hits
+    for sock in (noise, there, here):
+        sock.close()
+    readers[2].join(10)
+    sink.close()
 
 
 def test_a_slow_reader_stops_its_peer(net):

@@ -426,6 +426,24 @@ def test_blocks_in_the_order_of_arrival(wire):
     assert blocks(peer.expect(ACK, ack=start + 20), start) == [(50, 65), (70, 80), (30, 40)]
 
 
+def test_a_run_tells_of_every_block(wire):
+    """However many blocks came between two runs, as when the receiver runs late: what no ACK told of would be sent again."""
+    peer, start = receiver(wire)
+    wire.feed(*(peer.packet(ACK, seq=start + at + i, data=b"x" * 5) for at in range(10, 150, 20) for i in (0, 5)))
+    told = [blocks(peer.expect(ACK, ack=start), start) for _ in range(3)]
+    assert {block for few in told for block in few} == {(at, at + 10) for at in range(10, 150, 20)}
+
+
+def test_a_run_tells_of_its_blocks_first(wire):
+    """Not of the segments of the last one only, and then of the oldest."""
+    peer, start = receiver(wire)
+    for at in (10, 30, 50):
+        peer.send(ACK, seq=start + at, data=b"x" * 10)
+        peer.expect(ACK, ack=start)
+    wire.feed(*(peer.packet(ACK, seq=start + at + 2 * i, data=b"x" * 2) for at in (70, 90) for i in range(5)))
+    assert blocks(peer.expect(ACK, ack=start), start)[:2] == [(90, 100), (70, 80)]
+
+
 # -- duplicates that arrive (RFC 2883) -------------------------------------------------------------------------
 
 def test_duplicate_below_the_window_is_reported(wire):
