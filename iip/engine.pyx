@@ -4,7 +4,8 @@ import os
 cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
-from iip.memory.pool cimport NIL, PKT_TX_TSO4, PKT_TX_TSO6, Packet, pkt, pkt_data, pkt_free
+from iip.memory.pool cimport NIL, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt, pkt_data, pkt_free
+from iip.memory.raw cimport CACHE_LINE
 from iip.memory.slab cimport slab_in_use, slab_live, slab_lookup
 from iip.net.gro cimport gro_burst
 from iip.net.gso cimport finish_checksum, gso_segment
@@ -18,7 +19,7 @@ from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty, mark_ready
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
-from iip.tcp.lookahead cimport AHEAD_MANY, AHEAD_PACKET, Ahead, look_ahead
+from iip.tcp.lookahead cimport AHEAD_ENTRY, AHEAD_MANY, Ahead, look_ahead
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -322,11 +323,21 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
     count(self.counters, verdict)
 
 
+cdef inline uint32_t _expect(Pool* pool, Packet* k) noexcept nogil:
+    """Ask for the headers of a packet that came, for what follows them and for its second piece. Its length."""
+    cdef const uint8_t* p = pkt_data(k)
+    prefetch(p)
+    prefetch(p + CACHE_LINE)
+    if k.next != NIL:
+        prefetch(pkt(pool, k.next))
+    return k.total_len
+
+
 cdef void _input_many(Engine self, int n) noexcept nogil:
     """A burst for so many connections that no cache holds them."""
     cdef Ahead ahead
     cdef int i
-    for i in range(-AHEAD_PACKET, n):
+    for i in range(-AHEAD_ENTRY, n):
         look_ahead(self.tcp, &ahead, self.rx, n, i)
         if i >= 0:
             _input_one(self, self.rx[i])
@@ -347,7 +358,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int received = n
     if n:
         for i in range(n):
-            octets += pkt(self.net.pool, self.rx[i]).total_len
+            octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[i]))
         count_n(self.counters, rx_packets, n)
         count_n(self.counters, rx_bytes, octets)
         if unlikely(self.gro) and n > 1:
@@ -356,8 +367,6 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
             _input_many(self, n)
         else:
             for i in range(n):
-                if i + 1 < n:
-                    prefetch(pkt_data(pkt(self.net.pool, self.rx[i + 1])))
                 _input_one(self, self.rx[i])
     if unlikely(self.net.loop_head != NIL):
         for _i in range(MAX_LOOPED):

@@ -1,25 +1,25 @@
 """Memory that the next packets will want, asked for while others are dealt with.
 
-With many connections every packet meets one that is in no cache. `Ahead` takes the packets of a burst through five
-steps, each a packet or more before the next: the packet's headers, the entry of the table, the connection, the record that the
-packet may acknowledge, the cell that is free then and is sent from next. Guesses are enough: a wrong one costs time, nothing else.
+With many connections every packet meets one that is in no cache. `Ahead` takes the packets of a burst, whose headers the
+engine has asked for, through four steps, each a few packets before the next: the entry of the table, the connection, the
+record that the packet may acknowledge, the cell that is free then and is sent from next. Guesses are enough: a wrong one costs
+time, nothing else.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data
+from iip.memory.raw cimport CACHE_LINE
 from iip.net.types cimport Addr, addr_from4, addr_from6
 from iip.tcp.demux cimport demux_hash
 from iip.tcp.tcb cimport HOT_LINES, Tcb, Tcp, tcb
 from iip.wire.bytes cimport load16, prefetch
 
 cdef enum:
-    AHEAD_PACKET = 16             # packets before their turn
-    AHEAD_ENTRY = 12
+    AHEAD_ENTRY = 12              # packets before their turn
     AHEAD_CONNECTION = 8
     AHEAD_RECORD = 4
     AHEAD_CELL = 2
     AHEAD_MANY = 2048             # with fewer connections the caches know them all
     AHEAD_SLOTS = 16              # a power of two, more than AHEAD_ENTRY
-    LINE = 64                     # bytes of a cache line
 
 
 cdef struct Ahead:
@@ -51,7 +51,7 @@ cdef inline uint32_t _connection_at(Tcp* s, uint32_t entry) noexcept nogil:
         return NIL
     p = <const uint8_t*>tcb(s, s.table[entry].id)
     for i in range(HOT_LINES):
-        prefetch(p + LINE * i)
+        prefetch(p + CACHE_LINE * i)
     return s.table[entry].id
 
 
@@ -61,7 +61,7 @@ cdef inline void _record_of(Tcp* s, uint32_t id) noexcept nogil:
     if id != NIL and tcb(s, id).rtx_head != NIL:
         k = pkt(s.pool, tcb(s, id).rtx_head)
         prefetch(k)
-        prefetch(<const uint8_t*>k + LINE)
+        prefetch(<const uint8_t*>k + CACHE_LINE)
 
 
 cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:
@@ -69,7 +69,7 @@ cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:
     cdef const uint8_t* p
     if id != NIL and tcb(s, id).rtx_head != NIL:
         p = pkt_data(pkt(s.pool, tcb(s, id).rtx_head))
-        prefetch(p - LINE)
+        prefetch(p - CACHE_LINE)
         prefetch(p)
 
 
@@ -78,14 +78,9 @@ cdef inline uint32_t* _slot(Ahead* a, int i) noexcept nogil:
 
 
 cdef inline void look_ahead(Tcp* s, Ahead* a, const uint32_t* packets, int n, int i) noexcept nogil:
-    """Packet `i` of `n` is next. Begin with -AHEAD_PACKET."""
-    cdef const uint8_t* p
+    """Packet `i` of `n` is next. Begin with -AHEAD_ENTRY."""
     cdef uint32_t entry
-    if i + AHEAD_PACKET < n:
-        p = pkt_data(pkt(s.pool, packets[i + AHEAD_PACKET]))
-        prefetch(p)
-        prefetch(p + LINE)
-    if 0 <= i + AHEAD_ENTRY < n:
+    if i + AHEAD_ENTRY < n:
         entry = _entry_of(s, pkt(s.pool, packets[i + AHEAD_ENTRY]))
         prefetch(&s.table[entry])
         _slot(a, i + AHEAD_ENTRY)[0] = entry
