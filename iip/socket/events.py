@@ -1,5 +1,5 @@
-"""What the engine says, passed on to sockets by whoever has run it, with the lock. But for `tcp_accept` that is after the pass, when
-a connection may be over that something is said about. What was interrupted is said again."""
+"""What the engine says, passed on to sockets by whoever has run it, with the lock. But for `tcp_accept` that is after the
+pass, when a connection may be over that something is said about. What was interrupted is said again."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

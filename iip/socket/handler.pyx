@@ -1,5 +1,5 @@
-"""The engine's callbacks for sockets: noted without a line of Python, and passed on after the pass. So a signal, whose Python handler
-may raise anywhere, never comes between an event and what becomes of it."""
+"""The engine's callbacks for sockets: noted without a line of Python, and passed on after the pass. So a signal, whose Python
+handler may raise anywhere, never comes between an event and what becomes of it."""
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -81,8 +81,8 @@ class Worker:
             for _ in range(_PASSES):
                 self.again = False
                 now = time.monotonic_ns()
-                deadlines = [deadline for stack in self.stacks.copy() if (deadline := stack.run(now)) is not None]
-                deadline = min(deadlines, default=_NEVER)
+                deadlines = [stack.run(now) for stack in self.stacks.copy()]
+                deadline = min((at for at in deadlines if at is not None), default=_NEVER)
                 if deadline > now and not self.again:
                     return deadline
             return 0

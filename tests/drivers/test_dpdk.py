@@ -15,7 +15,7 @@ from iip.errors import ConfigError, DriverError
 from iip.memory.pool import PacketPool
 from iip.runtime.loop import run
 from tests.drivers.test_queues import FLOWS, check, ports, send_flows
-from tests.drivers.veth import KERNEL, OURS, Raw, plug
+from tests.drivers.veth import KERNEL, OURS, Raw, plug, send_until_received
 
 dpdk = pytest.importorskip("iip.drivers.dpdk", reason="built without DPDK (IIP_DPDK=1)", exc_type=ImportError)
 pytestmark = pytest.mark.interop
@@ -150,11 +150,7 @@ def test_a_link_that_is_down_holds_nobody_up(open_probe, wire, netns):
         probe.tx(*(frame(bytes(50)) for _ in range(40)), now=i * 50_000_000)
     assert probe.driver.stats()["tx_errors"] > 0
     netns.run("ip", "link", "set", OURS, "up")
-    deadline = time.monotonic() + 3
-    while not any(map(ours, probe.rx())):          # the kernel sees a moment later that there is a link
-        assert time.monotonic() < deadline
-        wire.send(frame(b"back" * 12))
-        time.sleep(0.01)
+    send_until_received(wire, probe, frame(b"back" * 12))
     probe.driver.close()
     assert probe.pool.full
 

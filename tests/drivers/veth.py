@@ -2,6 +2,7 @@
 import ipaddress
 import select
 import socket
+import time
 
 from iip.drivers import device
 
@@ -49,9 +50,18 @@ def receive(probe, wanted, n=1, timeout=2.0):
     """`n` received frames for which `wanted(frame)`; the kernel also sends discovery of its own."""
     poller = select.poll()
     poller.register(probe.driver.fileno(), select.POLLIN)
-    found = []
+    found, end = [], time.monotonic() + timeout
     while len(found) < n:
         frames = probe.rx()
         found += filter(wanted, frames)
-        assert frames or poller.poll(timeout * 1000), f"only {len(found)} of {n} came"
+        assert frames or (poller.poll(timeout * 1000) and time.monotonic() < end), f"only {len(found)} of {n} came"
     return found
+
+
+def send_until_received(raw, probe, frame):
+    """The kernel sees only a moment later that there is a link again, and drops until then."""
+    end = time.monotonic() + 5
+    while frame not in probe.rx():
+        assert time.monotonic() < end, "nothing comes over the link"
+        raw.send(frame)
+        time.sleep(0.01)
