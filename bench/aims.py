@@ -73,8 +73,8 @@ def cycles(rounds, **options):
 
 
 def many(n):
-    """Of `n` active connections: every sample takes each of them in turn, and more."""
-    return {"rounds": max(400, n // 100), "connections": n, "packets": 8192 + 2 * n}
+    """Of `n` active connections: the samples take each of them in turn, several times."""
+    return {"rounds": max(400, n // 400), "connections": n, "packets": 8192 + 2 * n}
 
 
 SOFTWARE = {"checksum_offload": False}
