@@ -96,7 +96,7 @@ def test_ten_thousand_streams_at_once():
             await everybody.wait()
             assert len(net.client.transports) == count
             for n in range(0, count, 2):
-                loop.call_later(dice.random(), tasks[n].cancel)
+                loop.call_later(dice.random() if n % 20 else 0, tasks[n].cancel)    # some before an answer can be there
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert results[1::2] == list(range(1, count, 2))
             assert all(result == 2 * n or isinstance(result, asyncio.CancelledError) for n, result in enumerate(results[::2]))
