@@ -29,47 +29,34 @@ SEGMENT = 1448
 SAMPLES = 15                      # of a run: their median counts
 
 
-def transactions(rounds, **options):
-    pair, client = worlds.pingpong(**options)
-
+def counting(rounds, pair, of, name, unit=1):
+    """A function that runs so many rounds and returns by how many units the count grew."""
     def some():
-        done = client.transactions
+        done = getattr(of, name)
         pair.run(rounds)
-        return client.transactions - done
+        return (getattr(of, name) - done) / unit
     return some
+
+
+def transactions(rounds, **options):
+    return counting(rounds, *worlds.pingpong(**options), "transactions")
+
+
+def cycles(rounds, **options):
+    return counting(rounds, *worlds.cycle(**options), "cycles")
 
 
 def bulk(rounds, **options):
-    pair, sink = worlds.bulk(**options)
-    return segments(rounds, pair, sink)
+    return counting(rounds, *worlds.bulk(**options), "received", SEGMENT)
 
 
 def in_flight(rounds, n, **options):
-    return segments(rounds, *worlds.in_flight(n, **options))
-
-
-def segments(rounds, pair, sink):
-    def some():
-        done = sink.received
-        pair.run(rounds)
-        return (sink.received - done) / SEGMENT
-    return some
+    return counting(rounds, *worlds.in_flight(n, **options), "received", SEGMENT)
 
 
 def frames(rounds, **options):
     """Super-segments of 43 segments."""
-    some = bulk(rounds, tso=True, **options)
-    return lambda: some() / 43
-
-
-def cycles(rounds, **options):
-    pair, client = worlds.cycle(**options)
-
-    def some():
-        done = client.cycles
-        pair.run(rounds)
-        return client.cycles - done
-    return some
+    return counting(rounds, *worlds.bulk(tso=True, **options), "received", 43 * SEGMENT)
 
 
 def many(n):

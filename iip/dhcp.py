@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from iip.errors import DriverError
 
@@ -344,14 +344,18 @@ def acquire(tap: Tap, client: Client, *, timeout: float = 30.0, clock: Callable[
     return client.lease
 
 
-class _Port(asyncio.DatagramProtocol):
-    """Port 68 of a stack."""
+class _Eats(Protocol):
+    def feed(self, data: bytes, now: int) -> object: ...
 
-    def __init__(self, client: Client, moved: asyncio.Event, clock: Callable[[], int]) -> None:
-        self._client, self._moved, self._clock = client, moved, clock
+
+class ClientPort(asyncio.DatagramProtocol):
+    """A client's port of a stack: what comes from port `server` is for the client, `moved` is set when it made something of it."""
+
+    def __init__(self, client: _Eats, moved: asyncio.Event, clock: Callable[[], int], server: int) -> None:
+        self._client, self._moved, self._clock, self._server = client, moved, clock, server
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if addr[1] == SERVER and self._client.feed(data, self._clock()):
+        if addr[1] == self._server and self._client.feed(data, self._clock()):
             self._moved.set()
 
 
@@ -359,7 +363,7 @@ async def keep(client: Client, stack: Stack, *, clock: Callable[[], int] = time.
     """Renew the lease of a stack that runs with it. Returns when the stack cannot go on with what it has: the new lease, if it
     differs in more than its times, or None if there is none any more. Cancelling it releases nothing."""
     before, moved = client.lease, asyncio.Event()
-    transport, _ = await stack.create_datagram_endpoint(lambda: _Port(client, moved, clock), ("0.0.0.0", CLIENT))
+    transport, _ = await stack.create_datagram_endpoint(lambda: ClientPort(client, moved, clock, SERVER), ("0.0.0.0", CLIENT))
     try:
         while client.lease is not None and client.lease == before:
             now = clock()

@@ -15,6 +15,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from iip.autoconf import domain_names
+from iip.dhcp import ClientPort
 
 if TYPE_CHECKING:
     from iip.aio.stack import Stack
@@ -353,17 +354,6 @@ def _names(options: dict[int, list[bytes]]) -> tuple[str, ...]:
 
 
 # -- running it ----------------------------------------------------------------------------------------------
-class _Port(asyncio.DatagramProtocol):
-    """Port 546 of a stack."""
-
-    def __init__(self, client: Client, moved: asyncio.Event, clock: Callable[[], int]) -> None:
-        self._client, self._moved, self._clock = client, moved, clock
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        if addr[1] == SERVER and self._client.feed(data, self._clock()):
-            self._moved.set()
-
-
 async def keep(client: Client, stack: Stack, *, clock: Callable[[], int] = time.monotonic_ns,
                changed: Callable[[Lease | None], object] | None = None) -> None:
     """Get a lease for a running stack and keep it: the addresses are the stack's as long as they are valid, name servers are asked.
@@ -376,7 +366,7 @@ async def keep(client: Client, stack: Stack, *, clock: Callable[[], int] = time.
         if event is None or (isinstance(address, IPv6Address) and client.decline(address, clock())):
             moved.set()
 
-    transport, _ = await stack.create_datagram_endpoint(lambda: _Port(client, moved, clock), ("::", CLIENT))
+    transport, _ = await stack.create_datagram_endpoint(lambda: ClientPort(client, moved, clock, SERVER), ("::", CLIENT))
     stack.hearing.append(hear)
     have: Lease | None = None
     try:

@@ -25,6 +25,7 @@ from iip.wire.ethernet cimport ETH_HLEN
 import os
 
 from iip.drivers import device, ethtool, packet_socket
+from iip.drivers.settings import in_range, station as station_of
 from iip.errors import ConfigError, DriverError
 
 cdef extern from *:
@@ -94,13 +95,13 @@ cdef class AfPacket(Driver):
         self.cut = self.rest = NIL
 
     def __init__(self, name, *, mtu=None, mac=None, offload=True, frames=512, block_timeout=0, qdisc_bypass=True, group=None):
-        _check("frames", frames, 16, 1 << 16)
-        _check("block_timeout", block_timeout, 0, 1000)
+        in_range("frames", frames, 16, 1 << 16)
+        in_range("block_timeout", block_timeout, 0, 1000)
         if group is not None:
-            _check("group", group, 0, 65535)
+            in_range("group", group, 0, 65535)
         station = ethtool.station_address("af_packet", name)
-        promiscuous = mac is not None and _mac(mac) != station
-        super().__init__(medium="ethernet", mtu=1500 if mtu is None else mtu, caps=CAP_SG, mac=_mac(mac) or station)
+        promiscuous = mac is not None and station_of(mac) != station
+        super().__init__(medium="ethernet", mtu=1500 if mtu is None else mtu, caps=CAP_SG, mac=station_of(mac) or station)
         self.name = name
         if mtu is not None and mtu != device.get_mtu(name):
             device.set_mtu(name, mtu)
@@ -394,23 +395,6 @@ cdef class AfPacket(Driver):
 
     cdef int64_t poll_at(self, int64_t now) noexcept nogil:
         return now + RETRY if self.unsent or self.rest != NIL or self.cut != NIL else NEVER
-
-
-def _check(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}={value!r}: must be from {low} to {high}")
-
-
-def _mac(mac):
-    if mac is None or isinstance(mac, bytes) and len(mac) == 6:
-        return mac
-    try:
-        found = bytes.fromhex(mac.replace(":", ""))
-    except (AttributeError, ValueError):
-        found = b""
-    if len(found) != 6:
-        raise ConfigError(f"mac={mac!r}: write it like '02:00:00:00:00:01'")
-    return found
 
 
 def _caps(features, qdisc_bypass):

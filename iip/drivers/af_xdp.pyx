@@ -11,8 +11,9 @@ from libc.string cimport memset
 
 from iip.drivers.base cimport NEVER, Driver
 from iip.drivers.discovery cimport Discovery
+from iip.drivers.queue cimport packet_foreign
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_RX_L4_CSUM_OK, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_chain_len, pkt_copy_out, pkt_free)
+    NIL, PKT_RX_L4_CSUM_OK, Packet, PacketPool, Pool, pkt, pkt_alloc, pkt_chain_len, pkt_copy_out, pkt_free)
 from iip.net.types cimport CAP_RX_L4_CSUM, CAP_SG
 from iip.wire.bytes cimport likely, unlikely
 from iip.wire.ethernet cimport ETH_HLEN
@@ -21,6 +22,7 @@ import ctypes
 import os
 
 from iip.drivers import device, ethtool, xdp
+from iip.drivers.settings import in_range
 from iip.errors import ConfigError, DriverError
 
 cdef extern from *:
@@ -138,9 +140,9 @@ cdef class AfXdp(Driver):
 
     def __init__(self, name, *, addresses=(), queue=0, queues=1, mode="auto", zero_copy=None, ring=2048, busy_poll=0,
                  trust_checksums=False, beside=None, mtu=None):
-        _check("queue", queue, 0, 65535)
-        _check("queues", queues, 1, 65536)
-        _check("busy_poll", busy_poll, 0, 10_000)
+        in_range("queue", queue, 0, 65535)
+        in_range("queues", queues, 1, 65536)
+        in_range("busy_poll", busy_poll, 0, 10_000)
         if mode not in ("auto", "native", "generic"):
             raise ConfigError(f"mode={mode!r}: use 'auto', 'native' or 'generic'")
         if isinstance(ring, bool) or not isinstance(ring, int) or not 64 <= ring <= 1 << 16 or ring & (ring - 1):
@@ -375,7 +377,7 @@ cdef class AfXdp(Driver):
             self.tx_errors += 1
             pkt_free(pool, i)
             return True
-        if unlikely(self._foreign(i) or (pkt(pool, i).next != NIL and pkt_chain_len(pool, i) > most)):
+        if unlikely(packet_foreign(&self.pool.c, i) or (pkt(pool, i).next != NIL and pkt_chain_len(pool, i) > most)):
             copy = self._copy(i)
             if copy == NIL:
                 return False
@@ -389,15 +391,6 @@ cdef class AfXdp(Driver):
         self.tx_packets += 1
         self.tx_bytes += octets
         return True
-
-    cdef bint _foreign(self, uint32_t i) noexcept nogil:
-        """Whether a piece lies outside the pool's arena."""
-        cdef Pool* pool = &self.pool.c
-        while i != NIL:
-            if pkt(pool, pkt(pool, i).parent).flags & PKT_EXTERNAL:
-                return True
-            i = pkt(pool, i).next
-        return False
 
     cdef uint32_t _copy(self, uint32_t i) noexcept nogil:
         """The frame in as few cells as it needs; NIL if the pool has not so many."""
@@ -495,8 +488,3 @@ cdef void _map(Ring* to, ring, uint32_t size):
     to.descs = <Desc*>to.cells
     to.size = size
     to.mask = size - 1
-
-
-def _check(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}={value!r}: must be from {low} to {high}")

@@ -34,4 +34,5 @@ cdef inline uint32_t queue_pop(PacketQueue* q) noexcept nogil:
 cdef int queue_init(PacketQueue* q, object capacity) except -1
 cdef void queue_dispose(PacketQueue* q) noexcept
 cdef void queue_clear(PacketQueue* q, Pool* pool) noexcept nogil
+cdef bint packet_foreign(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t packet_copy(Pool* src, uint32_t i, Pool* dst) noexcept nogil

@@ -38,6 +38,15 @@ cdef void queue_clear(PacketQueue* q, Pool* pool) noexcept nogil:
         pkt_free(pool, queue_pop(q))
 
 
+cdef bint packet_foreign(Pool* pool, uint32_t i) noexcept nogil:
+    """Whether a piece of the packet lies outside the pool's arena."""
+    while i != NIL:
+        if pkt(pool, pkt(pool, i).parent).flags & PKT_EXTERNAL:
+            return True
+        i = pkt(pool, i).next
+    return False
+
+
 cdef uint32_t packet_copy(Pool* src, uint32_t i, Pool* dst) noexcept nogil:
     """A copy of chain `i` with bytes of its own in pool `dst` (which may be `src`); marks and header offsets
     are kept. NIL, nothing taken, if `dst` has no packet left. The original stays with its holder."""

@@ -35,7 +35,7 @@ class StreamCore(Core):
         self._quantum = _QUANTUM
         self.eof = False              # the peer's FIN came, or SHUT_RD
         self.sent_fin = False
-        self.full = False            # the last send came short
+        self.full = False             # the last send came short
         self._told = True             # connect() has returned 0
         self.backlog = 0
         self.queue: deque[StreamCore] = deque()       # accepted connections

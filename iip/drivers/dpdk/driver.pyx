@@ -15,9 +15,9 @@ from iip.drivers.dpdk.rte cimport (
     RTE_MBUF_F_TX_IP_CKSUM, RTE_MBUF_F_TX_IPV4, RTE_MBUF_F_TX_IPV6, RTE_MBUF_F_TX_TCP_CKSUM, RTE_MBUF_F_TX_TCP_SEG,
     RTE_MBUF_F_TX_UDP_CKSUM, rte_eth_rx_burst, rte_eth_tx_burst, rte_eth_tx_done_cleanup, rte_eth_tx_prepare, rte_mbuf,
     rte_pktmbuf_free)
-from iip.drivers.queue cimport packet_copy
+from iip.drivers.queue cimport packet_copy, packet_foreign
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool,
+    NIL, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool,
     pkt, pkt_alloc, pkt_chain_len, pkt_data, pkt_free)
 from iip.net.gso cimport finish_checksum
 from iip.net.types cimport CAP_SG, CAP_TSO4, CAP_TSO6
@@ -26,6 +26,7 @@ from iip.wire.ethernet cimport ETH_HLEN
 from iip.wire.tcp cimport TCP_CSUM_OFF
 
 from iip.drivers.capability import Capability
+from iip.drivers.settings import in_range, station as station_of
 from iip.errors import ConfigError, DriverError
 
 cdef enum:
@@ -76,11 +77,13 @@ cdef class Dpdk(Driver):
     cdef readonly uint64_t tx_errors    # frames that could not be sent: too long, refused, device gone
 
     def __init__(self, device, *, mtu=None, mac=None, offload=True, queue=0, queues=1, beside=None, ring=1024, pause=500):
-        _check("queues", queues, 1, 256)
-        _check("ring", ring, 64, 32768)
-        _check("pause", pause, 0, 1_000_000)
-        self.port = Port(device, queues=queues, mtu=mtu, mac=_mac(mac), offload=_wanted(offload), ring=ring) if beside is None \
-            else _port_of(beside)
+        in_range("queues", queues, 1, 256)
+        in_range("ring", ring, 64, 32768)
+        in_range("pause", pause, 0, 1_000_000)
+        if beside is None:
+            self.port = Port(device, queues=queues, mtu=mtu, mac=station_of(mac), offload=_wanted(offload), ring=ring)
+        else:
+            self.port = _port_of(beside)
         self.port.users += 1
         if not 0 <= queue < self.port.queues:
             name, there = self.port.name, self.port.queues
@@ -334,7 +337,7 @@ cdef class Dpdk(Driver):
             return True
         if unlikely(k.next != NIL):
             need = pkt_chain_len(pool, i)
-        if unlikely(need > self.pieces or (self.copies and self._foreign(i))):
+        if unlikely(need > self.pieces or (self.copies and packet_foreign(&self.pool.c, i))):
             copy = packet_copy(pool, i, pool)
             if copy == NIL:
                 return False
@@ -355,15 +358,6 @@ cdef class Dpdk(Driver):
         self.tx_packets += 1
         self.tx_bytes += n
         return True
-
-    cdef bint _foreign(self, uint32_t i) noexcept nogil:
-        """Whether a piece lies outside the pool's arena."""
-        cdef Pool* pool = &self.pool.c
-        while i != NIL:
-            if pkt(pool, pkt(pool, i).parent).flags & PKT_EXTERNAL:
-                return True
-            i = pkt(pool, i).next
-        return False
 
     cdef void _describe(self, uint32_t i, uint32_t pieces) noexcept nogil:
         cdef Packet* k = pkt(&self.pool.c, i)
@@ -449,20 +443,3 @@ def _wanted(offload):
     if not isinstance(offload, (bool, Capability)):
         raise ConfigError(f"offload={offload!r}: must be True, False or members of iip.drivers.Capability")
     return offload
-
-
-def _check(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}={value!r}: must be from {low} to {high}")
-
-
-def _mac(mac):
-    if mac is None or isinstance(mac, bytes) and len(mac) == 6:
-        return mac
-    try:
-        found = bytes.fromhex(mac.replace(":", ""))
-    except (AttributeError, ValueError):
-        found = b""
-    if len(found) != 6:
-        raise ConfigError(f"mac={mac!r}: write it like '02:00:00:00:00:01'")
-    return found
