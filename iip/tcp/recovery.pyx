@@ -17,7 +17,7 @@ from iip.tcp.rate cimport rate_delivered, rate_sample
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
-from iip.tcp.scoreboard cimport forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
+from iip.tcp.scoreboard cimport expect_records, forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
@@ -170,6 +170,9 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
     cdef Packet* k
     while i != NIL:
         k = pkt(s.pool, i)
+        following = k.qnext
+        if following != NIL:
+            expect_records(s, i, following)
         n = rec_space(k)
         if unlikely(seq_gt(k.seq + n, ack)):
             if seq_lt(k.seq, ack):
@@ -186,7 +189,6 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             sent_remove(s, t, k)
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
-        following = k.qnext
         if t.rtx_hint == i:
             t.rtx_hint = following
         if unlikely(t.sack_hint == i):

@@ -18,17 +18,22 @@ cdef enum:
     MAX_STEPS = 2048              # records looked at for one ACK
 
 
+cdef inline uint32_t _later(Tcp* s, uint32_t i, uint32_t j, uint32_t seq) noexcept nogil:
+    """Which of two records is the better one to begin with, on the way to `seq`? `j` may be NIL."""
+    if j != NIL and seq_geq(seq, pkt(s.pool, j).seq) and seq_gt(pkt(s.pool, j).seq, pkt(s.pool, i).seq):
+        return j
+    return i
+
+
 cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
-    """The first record that does not begin before `seq`; NIL: none, or too far away."""
+    """The first record that does not begin before `seq`; NIL: none, or too far away for now."""
     cdef uint32_t i = t.rtx_head
-    if t.sack_front != NIL and seq_geq(seq, pkt(s.pool, t.sack_front).seq):
-        i = t.sack_front
-    elif t.sack_hint != NIL and seq_geq(seq, pkt(s.pool, t.sack_hint).seq):
-        i = t.sack_hint
-    elif t.rtx_tail != NIL and seq_gt(seq, pkt(s.pool, t.rtx_tail).seq):
+    if t.rtx_tail == NIL or seq_gt(seq, pkt(s.pool, t.rtx_tail).seq):
         return NIL
+    i = _later(s, _later(s, i, t.sack_front, seq), t.sack_hint, seq)
     while i != NIL and seq_lt(pkt(s.pool, i).seq, seq):
         if steps[0] == 0:
+            t.sack_hint = i       # the next search goes on here
             return NIL
         steps[0] -= 1
         i = pkt(s.pool, i).qnext
@@ -111,6 +116,14 @@ cdef void _news_of(Tcp* s, Tcb* t, SackBlock* b, AckInfo* info, int* steps) noex
         _mark(s, t, left, right, info, steps)
 
 
+cdef inline void _insert(SackBlock** ascending, int n, SackBlock* b) noexcept nogil:
+    """The peer names the newest block first. By sequence number, a search begins where the one before ended."""
+    while n and seq_lt(b.left, ascending[n - 1].left):
+        ascending[n] = ascending[n - 1]
+        n -= 1
+    ascending[n] = b
+
+
 cdef bint _is_dsack(Segment* seg) noexcept nogil:
     """RFC 2883 §4: the first block reports what had arrived before."""
     cdef SackBlock* a = &seg.sack[0]
@@ -121,8 +134,9 @@ cdef bint _is_dsack(Segment* seg) noexcept nogil:
 
 cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
     """Take the blocks of a segment in, after its acknowledgement number."""
-    cdef int i, steps = MAX_STEPS, first = 0
+    cdef int i, n = 0, steps = MAX_STEPS, first = 0
     cdef SackBlock* b
+    cdef SackBlock* ascending[4]
     if seg.n_sack and _is_dsack(seg):
         first = 1
         info.dsack = True
@@ -134,7 +148,12 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
         if not (seq_lt(b.left, b.right) and seq_gt(b.right, t.snd_una) and seq_leq(b.right, t.snd_nxt)):
             b.right = b.left          # old, or nonsense
             continue
-        _news_of(s, t, b, info, &steps)
+        _insert(ascending, n, b)
+        n += 1
+    for i in range(n):
+        _news_of(s, t, ascending[i], info, &steps)
+        if steps == 0:            # not all of it: when it is told again, there is news in it
+            ascending[i].right = ascending[i].left
     for i in range(4):
         if first <= i < seg.n_sack:
             if seq_gt(seg.sack[i].right, t.fack):

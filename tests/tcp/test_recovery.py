@@ -1,7 +1,8 @@
 """Loss recovery and congestion control: RFC 5681, RFC 6582, RFC 6675, RFC 3042; RFC 2018 on both sides."""
 import pytest
 
-from tests.harness.packets import ACK, FIN, opt_mss, opt_sack, opt_sack_permitted, opt_timestamps
+from iip.apps.bench import register_unyielding
+from tests.harness.packets import ACK, FIN, opt_mss, opt_sack, opt_sack_permitted, opt_timestamps, opt_wscale
 from tests.harness.peer import Peer
 from tests.harness.states import ESTABLISHED, enter
 
@@ -187,6 +188,34 @@ def test_sack_holes(wire):
     peer.expect_nothing(10)
     wire.counters_are(tcp_duplicate_acks=3, tcp_fast_retransmits=1, tcp_retransmits=3, tcp_out_data=10,
                       tcp_out_segments=13, tcp_in_segments=4)
+
+
+def test_holes_thousands_of_segments_apart(make):
+    """RFC 6675, with a long flight: exactly the holes, though an ACK names first what came last, behind another hole."""
+    register_unyielding()
+    n, holes = 6000, (100, 3100, 3110)
+    wire = make(congestion="unyielding", send_buffer=1 << 23, pool_packets=4 * n, tx_queue=2 * n)
+    peer = Peer(wire)
+    peer.connect(opt_mss(MSS) + opt_sack_permitted() + opt_wscale(8), 0.1)
+    start = peer.rcv
+    peer.conn.send(bytes(n * MSS), reference=True)
+    sent = 0
+    while sent < n:               # as many at a time as the wire takes
+        wire.run()
+        sent += len(wire.sent)
+        wire.sent.clear()
+    wire.advance(0.1)
+    edges = [hole + 1 for hole in holes]
+    for end in range(200, n + 1, 100):
+        blocks_ = [(left, right) for left, right in zip(edges, [*holes[1:], n], strict=True) if left < end]
+        peer.send(ACK, ack=start + holes[0] * MSS, options=opt_sack(
+            *((start + left * MSS, start + min(right, end) * MSS) for left, right in reversed(blocks_))))
+    for hole in holes:
+        peer.expect(ACK, seq=start + hole * MSS, data=bytes(MSS))
+    peer.expect_nothing()
+    peer.send(ACK, ack=start + n * MSS)
+    peer.expect_nothing(10)
+    assert wire.counted()["tcp_retransmits"] == 3
 
 
 def test_sack_of_what_was_never_sent(wire):
