@@ -11,6 +11,8 @@ from pathlib import Path
 PATH = ("algorithm", "rtt_ms", "queue_bdp", "loss", "reorder")
 HEAD = ("algorithm", "RTT, ms", "queue, BDP", "loss", "reordered")
 ENOUGH = 0.95                     # of the kernel's goodput
+KERNEL = "linux-linux"
+WITH_IIP = ("iip-linux", "linux-iip", "iip-iip")
 
 
 def read(directory: Path) -> list[dict]:
@@ -39,11 +41,17 @@ def by_path(rows) -> dict[tuple, dict[str, dict]]:
     return found
 
 
-def ratio(found: dict[str, dict]) -> float | None:
-    """iip's goodput in parts of the kernel's, both sending to the kernel."""
-    if "iip-linux" not in found or not found.get("linux-linux", {}).get("mbit_per_s"):
+def compared(rows) -> list[str]:
+    """The pairs with iip at an end, if the kernel at both ends was measured as well."""
+    pairs = list(dict.fromkeys(row["pair"] for row in single(rows)))
+    return [pair for pair in pairs if pair in WITH_IIP] if KERNEL in pairs else []
+
+
+def ratio(found: dict[str, dict], pair: str) -> float | None:
+    """A pair's goodput in parts of the kernel's with itself."""
+    if pair not in found or not found.get(KERNEL, {}).get("mbit_per_s"):
         return None
-    return found["iip-linux"]["mbit_per_s"] / found["linux-linux"]["mbit_per_s"]
+    return found[pair]["mbit_per_s"] / found[KERNEL]["mbit_per_s"]
 
 
 def _line(values) -> str:
@@ -54,18 +62,20 @@ def _path(algorithm, rtt, queue, loss, reorder) -> list[str]:
     return [algorithm, f"{rtt:g}", f"{queue:g}", f"{loss:.1%}", f"{reorder:.0%}"]
 
 
+def _part(part: float | None) -> str:
+    return "" if part is None else f"{part:.2f}" if part >= ENOUGH else f"**{part:.2f}**"
+
+
 def table(rows) -> str:
-    """One line a path and algorithm, one column a pair: Mbit/s, retransmissions in brackets; iip's part of the kernel's."""
+    """One line a path and algorithm, one column a pair: Mbit/s, retransmissions in brackets; then what pairs with iip have in
+    parts of what the kernel has with itself."""
     pairs = list(dict.fromkeys(row["pair"] for row in single(rows)))
-    cells = by_path(rows)
-    compared = any(ratio(found) is not None for found in cells.values())
-    head = [*HEAD, *pairs, *(["iip/Linux"] if compared else [])]
+    with_iip = compared(rows)
+    head = [*HEAD, *pairs, *(f"{pair} / {KERNEL}" for pair in with_iip)]
     lines = [_line(head), "|---" * len(head) + "|"]
-    for path, found in cells.items():
+    for path, found in by_path(rows).items():
         values = [f"{found[p]['mbit_per_s']:.1f} ({found[p]['retransmits']})" if p in found else "" for p in pairs]
-        part = ratio(found)
-        if compared:
-            values.append("" if part is None else f"{part:.2f}" if part >= ENOUGH else f"**{part:.2f}**")
+        values += [_part(ratio(found, pair)) for pair in with_iip]
         lines.append(_line(_path(*path) + values))
     return "\n".join(lines)
 
@@ -83,10 +93,11 @@ def fairness(rows) -> str:
 
 
 def summary(rows) -> str:
-    parts = [found for found in map(ratio, by_path(rows).values()) if found is not None]
-    if not parts:
-        return ""
-    return f"iip has at least {ENOUGH:.0%} of the kernel's goodput in {sum(p >= ENOUGH for p in parts)} of {len(parts)} cells."
+    said = []
+    for pair in compared(rows):
+        parts = [part for part in (ratio(found, pair) for found in by_path(rows).values()) if part is not None]
+        said.append(f"{pair}: {sum(part >= ENOUGH for part in parts)} of {len(parts)}")
+    return f"Cells with at least {ENOUGH:.0%} of the kernel's goodput: {', '.join(said)}." if said else ""
 
 
 def markdown(rows) -> str:

@@ -1,10 +1,10 @@
 """Handlers written in Python."""
 from libc.stdint cimport uint64_t
-from iip.connection cimport Connection
-from iip.engine cimport Engine, NativeHandler
+from iip.engine cimport Engine, NativeHandler, SynInfo
 from iip.payload cimport Payload
 
 cdef object bound(object user, str name)
+cdef object syn_object(const SynInfo* syn)
 
 
 cdef class PythonHandler(NativeHandler):
@@ -22,5 +22,5 @@ cdef class PythonHandler(NativeHandler):
     cdef object on_conflict
     cdef object on_router
     cdef Payload spare             # of the last callback, when nobody kept it
-    cdef Connection conn(self, Engine engine, uint64_t handle)
+    cdef object conn(self, Engine engine, uint64_t handle)
     cdef void failed(self, Engine engine, object error)

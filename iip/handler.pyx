@@ -2,7 +2,7 @@
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from iip.address cimport addr_object
-from iip.connection cimport connection_new
+from iip.connection cimport Connection, connection_new
 from iip.engine cimport Datagram as CDatagram, SynInfo
 from iip.memory.pool cimport NIL
 from iip.net.ndp cimport NE_ROUTER
@@ -88,10 +88,15 @@ cdef object bound(object user, str name):
     return method
 
 
+cdef object syn_object(const SynInfo* syn):
+    return Syn(addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss, bool(syn.sack),
+               bool(syn.timestamps), bool(syn.window_scale))
+
+
 cdef class PythonHandler(NativeHandler):
     """Calls a Python object's methods. An exception comes out of `Engine.run` when the pass is over."""
 
-    def __cinit__(self, user):
+    def __cinit__(self, user, *_):
         self.on_accept = bound(user, "tcp_accept")
         self.on_accepted = bound(user, "tcp_accepted")
         self.on_connected = bound(user, "tcp_connected")
@@ -110,7 +115,8 @@ cdef class PythonHandler(NativeHandler):
         if engine.error is None:
             engine.error = error
 
-    cdef Connection conn(self, Engine engine, uint64_t handle):
+    cdef object conn(self, Engine engine, uint64_t handle):
+        """The object of a connection, made when it is first needed."""
         cdef Tcb* t = engine.lookup(handle)
         if t.object != NULL:
             return <Connection>t.object
@@ -162,9 +168,7 @@ cdef class PythonHandler(NativeHandler):
 
 cdef bint _accept(PythonHandler self, Engine engine, const SynInfo* syn) noexcept:
     try:
-        return bool(self.on_accept(Syn(
-            addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
-            bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
+        return bool(self.on_accept(syn_object(syn)))
     except BaseException as error:
         self.failed(engine, error)
         return False

@@ -61,7 +61,7 @@ def test_the_report(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT.with_name("goodput_report.py"), tmp_path], capture_output=True,
                           text=True, check=True)
     assert "| bbr | 50 | 1 | 1.0% | 0% | 90.0 (7) | 81.0 (7) | **0.90** |" in done.stdout
-    assert "0 of 1 cells" in done.stdout
+    assert "iip-linux: 0 of 1" in done.stdout
     assert "| bbr | 50 | 1 | 1.0% | 0% | 2 linux+iip | 0.90 | 1.30 | 95.0 |" in done.stdout
 
 

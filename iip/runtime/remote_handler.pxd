@@ -1,6 +1,7 @@
 """Handlers and connections of Python programs in another thread than the engine."""
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from iip.engine cimport Engine, NativeHandler
+from iip.engine cimport Engine
+from iip.handler cimport PythonHandler
 from iip.memory.pool cimport PacketPool
 from iip.net.types cimport Addr
 
@@ -13,17 +14,8 @@ cdef class Returned:
     cdef void give(self, uint32_t packet)
 
 
-cdef class RemoteHandler(NativeHandler):
-    cdef object on_accept
-    cdef object on_accepted
-    cdef object on_connected
-    cdef object on_payload
-    cdef object on_acked
-    cdef object on_shutdown
-    cdef object on_closed
-    cdef object on_udp
+cdef class RemoteHandler(PythonHandler):
     cdef readonly Returned returned
-    cdef void failed(self, Engine engine, object error)
     cdef void collect(self, Engine engine) noexcept
 
 

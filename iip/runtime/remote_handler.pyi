@@ -3,7 +3,8 @@ from typing import Any
 
 from typing_extensions import Buffer, Self
 
-from iip.engine import Engine, NativeHandler
+from iip.engine import Engine
+from iip.handler import PythonHandler
 from iip.memory.pool import PacketPool
 from iip.payload import Payload
 
@@ -42,7 +43,7 @@ class RemoteConnection:
     def resume(self) -> None: ...
     def set(self, **options: Any) -> None: ...
 
-class RemoteHandler(NativeHandler):
+class RemoteHandler(PythonHandler):
     @property
     def returned(self) -> Returned: ...
     def __new__(cls, user: object, engine: Engine) -> Self: ...

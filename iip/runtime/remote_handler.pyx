@@ -7,8 +7,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iip.address cimport addr_object
-from iip.engine cimport Datagram as CDatagram, Engine, NativeHandler, SynInfo
-from iip.handler cimport bound
+from iip.engine cimport Datagram as CDatagram, Engine
+from iip.handler cimport PythonHandler, bound
 from iip.memory.pool cimport NIL, PacketPool, pkt_unhold
 from iip.payload cimport Payload
 from iip.runtime.channel cimport ASK_RELEASE
@@ -19,7 +19,7 @@ from iip.tcp.options cimport (
 
 from iip.connection import Reason
 from iip.errors import ConfigError, ConnectionGone
-from iip.events import Datagram, Syn
+from iip.events import Datagram
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
@@ -31,10 +31,9 @@ _OPTIONS = {
     "user_timeout": (CO_USER_TIMEOUT, 10 ** 9), "linger": (CO_LINGER, 10 ** 9), "ttl": (CO_TTL, 1),
     "send_buffer": (CO_SEND_BUFFER, 1), "receive_buffer": (CO_RECEIVE_BUFFER, 1)}
 
-ctypedef bint (*accept_call)(RemoteHandler, Engine, const SynInfo*) noexcept nogil
-ctypedef void (*event_call)(RemoteHandler, Engine, uint64_t, void* method) noexcept nogil
+ctypedef void (*event_call)(RemoteHandler, Engine, uint64_t) noexcept nogil
 ctypedef void (*payload_call)(RemoteHandler, Engine, uint64_t, const uint8_t*, uint32_t) noexcept nogil
-ctypedef void (*number_call)(RemoteHandler, Engine, uint64_t, uint32_t) noexcept nogil
+ctypedef void (*closed_call)(RemoteHandler, Engine, uint64_t, int) noexcept nogil
 ctypedef void (*udp_call)(RemoteHandler, Engine, const CDatagram*) noexcept nogil
 
 
@@ -182,26 +181,21 @@ cdef object far_connection(Engine engine, uint64_t conn, const Addr* local, uint
     return c
 
 
-cdef class RemoteHandler(NativeHandler):
+cdef class RemoteHandler(PythonHandler):
     """Calls a Python object's methods. An exception ends the application's thread."""
 
     def __cinit__(self, user, engine):
         if bound(user, "tcp_events") is not None:
             raise ConfigError("handler: tcp_events works in the engine's own thread only (model='unified'); "
                               "use single callbacks here")
-        self.on_accept = bound(user, "tcp_accept")
-        self.on_accepted = bound(user, "tcp_accepted")
-        self.on_connected = bound(user, "tcp_connected")
-        self.on_payload = bound(user, "tcp_payload")
-        self.on_acked = bound(user, "tcp_acked")
-        self.on_shutdown = bound(user, "tcp_shutdown")
-        self.on_closed = bound(user, "tcp_closed")
-        self.on_udp = bound(user, "udp_payload")
         self.returned = Returned(engine.pool)
 
-    cdef void failed(self, Engine engine, object error):
-        if engine.error is None:
-            engine.error = error
+    cdef object conn(self, Engine engine, uint64_t handle):
+        cdef Remote remote = engine
+        cdef Far* f = remote.find(handle)
+        if f.object == NULL:
+            far_connection(engine, handle, &remote.at.local, remote.at.local_port, &remote.at.remote, remote.at.remote_port)
+        return <object>f.object
 
     cdef void deliver(self, Engine engine) noexcept nogil:
         with gil:
@@ -213,17 +207,11 @@ cdef class RemoteHandler(NativeHandler):
         while self.returned.packets:
             (<Remote>engine).ask(ASK_RELEASE, 0, self.returned.packets.popleft(), 0, 0)
 
-    cdef bint tcp_accept(self, Engine engine, const SynInfo* syn) noexcept nogil:
-        return self.on_accept is None or (<accept_call><void*>_accept)(self, engine, syn)
-
     cdef void tcp_accepted(self, Engine engine, uint64_t conn) noexcept nogil:
-        if self.on_accepted is not None:
-            (<event_call><void*>_event)(self, engine, conn, <void*>self.on_accepted)
-        else:
-            (<event_call><void*>_event)(self, engine, conn, NULL)
+        (<event_call><void*>_accepted)(self, engine, conn)
 
     cdef void tcp_connected(self, Engine engine, uint64_t conn) noexcept nogil:
-        (<event_call><void*>_connected)(self, engine, conn, NULL)
+        (<event_call><void*>_connected)(self, engine, conn)
 
     cdef void tcp_payload(self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept nogil:
         if self.on_payload is None:
@@ -231,18 +219,8 @@ cdef class RemoteHandler(NativeHandler):
         else:
             (<payload_call><void*>_payload)(self, engine, conn, data, n)
 
-    cdef void tcp_acked(self, Engine engine, uint64_t conn, uint32_t n) noexcept nogil:
-        if self.on_acked is not None:
-            (<number_call><void*>_acked)(self, engine, conn, n)
-
-    cdef void tcp_shutdown(self, Engine engine, uint64_t conn) noexcept nogil:
-        if self.on_shutdown is None:
-            engine.close_connection(conn)
-        else:
-            (<event_call><void*>_event)(self, engine, conn, <void*>self.on_shutdown)
-
     cdef void tcp_closed(self, Engine engine, uint64_t conn, int reason) noexcept nogil:
-        (<number_call><void*>_closed)(self, engine, conn, <uint32_t>reason)
+        (<closed_call><void*>_closed)(self, engine, conn, reason)
 
     cdef void udp_payload(self, Engine engine, const CDatagram* d) noexcept nogil:
         if self.on_udp is not None:
@@ -250,14 +228,6 @@ cdef class RemoteHandler(NativeHandler):
 
 
 # -- with the GIL that `deliver` holds ---------------------------------------------------------------------------
-
-cdef RemoteConnection _conn(Engine engine, uint64_t conn):
-    cdef Remote remote = engine
-    cdef Far* f = remote.find(conn)
-    if f.object == NULL:
-        far_connection(engine, conn, &remote.at.local, remote.at.local_port, &remote.at.remote, remote.at.remote_port)
-    return <RemoteConnection>f.object
-
 
 cdef RemotePayload _bytes(RemoteHandler self, const uint8_t* data, uint32_t n):
     cdef RemotePayload payload = RemotePayload.__new__(RemotePayload)
@@ -268,30 +238,20 @@ cdef RemotePayload _bytes(RemoteHandler self, const uint8_t* data, uint32_t n):
     return payload
 
 
-cdef bint _accept(RemoteHandler self, Engine engine, const SynInfo* syn) noexcept:
+cdef void _accepted(RemoteHandler self, Engine engine, uint64_t conn) noexcept:
     try:
-        return bool(self.on_accept(Syn(
-            addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
-            bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
-    except BaseException as error:
-        self.failed(engine, error)
-        return False
-
-
-cdef void _event(RemoteHandler self, Engine engine, uint64_t conn, void* method) noexcept:
-    try:
-        c = _conn(engine, conn)
-        if method != NULL:
-            (<object>method)(c)
+        c = self.conn(engine, conn)           # made in any case: the addresses are known only now
+        if self.on_accepted is not None:
+            self.on_accepted(c)
     except BaseException as error:
         self.failed(engine, error)
 
 
-cdef void _connected(RemoteHandler self, Engine engine, uint64_t conn, void* method) noexcept:
+cdef void _connected(RemoteHandler self, Engine engine, uint64_t conn) noexcept:
     cdef RemoteConnection c
     cdef Remote remote = engine
     try:
-        c = _conn(engine, conn)
+        c = self.conn(engine, conn)
         c.local = (addr_object(&remote.at.local), remote.at.local_port)     # known only now
         if self.on_connected is not None:
             self.on_connected(c)
@@ -302,7 +262,7 @@ cdef void _connected(RemoteHandler self, Engine engine, uint64_t conn, void* met
 cdef void _payload(RemoteHandler self, Engine engine, uint64_t conn, const uint8_t* data, uint32_t n) noexcept:
     cdef RemotePayload payload = _bytes(self, data, n)
     try:
-        self.on_payload(_conn(engine, conn), payload)
+        self.on_payload(self.conn(engine, conn), payload)
     except BaseException as error:
         self.failed(engine, error)
     if Py_REFCNT(payload) > 1:    # somebody kept it
@@ -310,14 +270,7 @@ cdef void _payload(RemoteHandler self, Engine engine, uint64_t conn, const uint8
         (<Remote>engine).kept = True
 
 
-cdef void _acked(RemoteHandler self, Engine engine, uint64_t conn, uint32_t n) noexcept:
-    try:
-        self.on_acked(_conn(engine, conn), n)
-    except BaseException as error:
-        self.failed(engine, error)
-
-
-cdef void _closed(RemoteHandler self, Engine engine, uint64_t conn, uint32_t reason) noexcept:
+cdef void _closed(RemoteHandler self, Engine engine, uint64_t conn, int reason) noexcept:
     cdef Remote remote = engine
     cdef Far* f = remote.find(conn)
     cdef RemoteConnection c

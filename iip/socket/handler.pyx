@@ -6,16 +6,14 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from iip.address cimport addr_object
 from iip.connection cimport Connection
 from iip.engine cimport Engine, SynInfo
-from iip.handler cimport PythonHandler
+from iip.handler cimport PythonHandler, syn_object
 from iip.tcp.tcb cimport TF_USED, Tcb
 
 from collections import deque
 
 from iip.connection import Reason
-from iip.events import Syn
 
 ctypedef bint (*accept_call)(Recorder, Engine, const SynInfo*) noexcept nogil
 ctypedef void (*note_call)(Recorder, Engine, uint64_t, void*) noexcept nogil
@@ -144,9 +142,7 @@ cdef tuple _REASONS = tuple(Reason)
 cdef bint _accept(Recorder self, Engine engine, const SynInfo* syn) noexcept:
     """Interrupted: yes, since `tcp_accepted` looks again."""
     try:
-        return bool(self.on_accept(Syn(
-            addr_object(&syn.local), syn.local_port, addr_object(&syn.remote), syn.remote_port, syn.mss,
-            bool(syn.sack), bool(syn.timestamps), bool(syn.window_scale))))
+        return bool(self.on_accept(syn_object(syn)))
     except BaseException as error:
         self.failed(engine, error)
         return not isinstance(error, Exception)
