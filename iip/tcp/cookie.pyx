@@ -10,10 +10,10 @@ from libc.string cimport memset
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data, pkt_push
 from iip.net.types cimport Flow
 from iip.tcp.conn cimport conn_ts_offset, conn_window_scale
-from iip.tcp.segment cimport copy_bytes
 from iip.tcp.syn cimport SynOptions, offered_mss, reply_begin, reply_send, write_options
 from iip.tcp.tcb cimport *
 from iip.verdict cimport tcp_cookies_sent, tx_queue_full
+from iip.wire.bytes cimport copy
 from iip.wire.rng cimport siphash_words
 from iip.wire.tcp cimport *
 
@@ -95,7 +95,7 @@ cdef int cookie_answer(Tcp* s, IpRx* rx, Segment* seg) noexcept nogil:
     pkt_push(k, TCP_HEADER + n)
     tcp_write_header(pkt_data(k), seg.dport, seg.sport, _mac(s, rx, seg, seg.seq, period, low) | low, seg.seq + 1,
                      TCP_HEADER + n, TH_SYN | TH_ACK | (TH_ECE if ecn else 0), min(s.conf.receive_buffer, <uint32_t>65535))
-    copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
+    copy(pkt_data(k) + TCP_HEADER, options, n)
     reply_send(s, &flow, p)
     s.cookies_until = s.now + 2 * PERIOD
     return tcp_cookies_sent

@@ -1,5 +1,5 @@
 """One segment: the window it offers, its header and options, and its way to the network layer."""
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 from iip.net.checksum cimport net_l4_checksum
 from iip.net.output cimport net_output
 from iip.net.types cimport PROTO_TCP
@@ -11,7 +11,6 @@ from iip.wire.tcp cimport TCP_CSUM_OFF
 
 cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags) noexcept nogil
 cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint16_t flags) noexcept nogil
-cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil
 
 
 cdef inline bint hand_down(Tcp* s, Tcb* t, uint32_t p) noexcept nogil:

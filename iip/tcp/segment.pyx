@@ -4,7 +4,7 @@ from iip.net.state cimport net_tx_room
 from iip.tcp.accecn cimport accecn_flags, accecn_option
 from iip.tcp.tcb cimport *
 from iip.verdict cimport count, tx_no_buffer, tx_queue_full
-from iip.wire.bytes cimport likely, store16, store32, unlikely
+from iip.wire.bytes cimport copy, likely, store16, store32, unlikely
 from iip.wire.seq cimport seq_diff, seq_lt
 from iip.wire.tcp cimport *
 
@@ -157,16 +157,10 @@ cdef bint send_segment(Tcp* s, Tcb* t, uint32_t p, uint32_t seq, uint16_t flags)
     if likely(t.flags & TF_TS):
         tcp_write_timestamps(h + TCP_HEADER, s.ts_now + t.ts_offset, t.ts_recent)
     if unlikely(more != 0):
-        copy_bytes(h + header, options, more)
+        copy(h + header, options, more)
     hand_down(s, t, p)
     t.flags |= owed
     return True
-
-
-cdef void copy_bytes(uint8_t* dst, const uint8_t* src, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        dst[i] = src[i]
 
 
 cdef bint send_control(Tcp* s, Tcb* t, uint32_t seq, uint16_t flags) noexcept nogil:

@@ -11,11 +11,11 @@ from iip.tcp.limits cimport rate_allows
 from iip.net.types cimport PROTO_TCP, Flow
 from iip.tcp.ecn cimport ecn_syn_flags, ecn_syn_option, ecn_take_syn
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.segment cimport copy_bytes, hand_down
+from iip.tcp.segment cimport hand_down
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_out_segments, tcp_rst_limited, tcp_rst_out, tx_no_buffer
-from iip.wire.bytes cimport store16, store32, unlikely
+from iip.wire.bytes cimport copy, store16, store32, unlikely
 from iip.wire.tcp cimport *
 
 
@@ -33,7 +33,7 @@ cdef uint32_t _write_fastopen(uint8_t* p, SynOptions* o) noexcept nogil:
     p[1] = <uint8_t>n
     if o.fastopen_exp:
         store16(p + 2, FASTOPEN_MAGIC)
-    copy_bytes(p + n - o.n_cookie, o.cookie, o.n_cookie)
+    copy(p + n - o.n_cookie, o.cookie, o.n_cookie)
     while n % 4:
         p[n] = TCPOPT_NOP
         n += 1
@@ -188,7 +188,7 @@ cdef bint send_syn(Tcp* s, Tcb* t) noexcept nogil:
     wnd = _first_window(t, &offer)
     tcp_write_header(pkt_data(k), t.lport, t.rport, t.iss, t.rcv_nxt if answer else 0, TCP_HEADER + n,
                      (TH_SYN | TH_ACK if answer else TH_SYN) | ecn_syn_flags(s, t, answer), wnd)
-    copy_bytes(pkt_data(k) + TCP_HEADER, options, n)
+    copy(pkt_data(k) + TCP_HEADER, options, n)
     t.flow.tos &= ~<uint8_t>ECN_FIELD
     t.rcv_adv = t.rcv_nxt + wnd
     t.flags &= ~<uint32_t>TF_SEND_SYN

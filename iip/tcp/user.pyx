@@ -1,6 +1,5 @@
 """The calls of the application: see user.pxd."""
 from libc.stdint cimport int32_t, uint64_t
-from libc.string cimport memcpy
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_alloc, pkt_data, pkt_free, pkt_slice, pool_low,
     pool_views_low)
@@ -12,7 +11,7 @@ from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_consumed, tuning_send
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport count, ok, tcp_active_opens, tcp_not_accepted, tx_no_buffer
-from iip.wire.bytes cimport unlikely
+from iip.wire.bytes cimport copy, unlikely
 from iip.wire.rng cimport rng_below, siphash_words
 from iip.wire.seq cimport seq_diff
 from iip.wire.toeplitz cimport rss_queue, toeplitz_fold, toeplitz_words
@@ -170,7 +169,7 @@ cdef inline uint32_t _fill_tail(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n,
     if k.flags & (PKT_INDIRECT | PKT_EXTERNAL) or k.refs != 1 or k.len >= fill:
         return 0
     take = min(n, fill - k.len, k.buf_len - k.off - k.len)
-    memcpy(pkt_data(k) + k.len, data, take)
+    copy(pkt_data(k) + k.len, data, take)
     k.len += take
     k.total_len += take
     return take
@@ -209,7 +208,7 @@ cdef int64_t user_send(Tcp* s, Tcb* t, const uint8_t* data, uint32_t n) noexcept
             break
         k = pkt(s.pool, i)
         take = min(n - done, fill)
-        memcpy(pkt_data(k), data + done, take)
+        copy(pkt_data(k), data + done, take)
         k.len = take
         k.total_len = take
         _append_unsent(s, t, i)

@@ -36,6 +36,30 @@ cdef extern from *:
     void prefetch "IIP_PREFETCH"(const void* p) noexcept nogil
 
 
+cdef inline void copy(uint8_t* to, const uint8_t* data, uint32_t n) noexcept nogil:
+    """`memcpy`: for a short message, whose call into the library costs more than its bytes, in two words that may overlap, or
+    in three bytes."""
+    cdef uint64_t first, last
+    cdef uint8_t middle
+    if n > 16:
+        memcpy(to, data, n)
+    elif n >= 8:
+        memcpy(&first, data, 8)
+        memcpy(&last, data + n - 8, 8)
+        memcpy(to, &first, 8)
+        memcpy(to + n - 8, &last, 8)
+    elif n >= 4:
+        memcpy(&first, data, 4)
+        memcpy(&last, data + n - 4, 4)
+        memcpy(to, &first, 4)
+        memcpy(to + n - 4, &last, 4)
+    elif n:
+        first, middle, last = data[0], data[n >> 1], data[n - 1]
+        to[0] = <uint8_t>first
+        to[n >> 1] = middle
+        to[n - 1] = <uint8_t>last
+
+
 cdef inline uint16_t load16(const uint8_t* p) noexcept nogil:
     cdef uint16_t x
     memcpy(&x, p, 2)

@@ -133,7 +133,7 @@ def test_push_marks_the_end_of_what_was_written(wire):
     peer.expect(ACK | PSH, size=MSS)
 
 
-@pytest.mark.parametrize("size", [1, 255, 257, MSS, 5000, 20_000])
+@pytest.mark.parametrize("size", [*range(1, 19), 255, 257, MSS, 5000, 20_000])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_content(wire, size, kind):
     """Copied or referenced, in any size: the bytes arrive in order."""
