@@ -164,9 +164,9 @@ cdef inline void _forget(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t n, AckI
     forget_marks(t, k, n)
 
 
-cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexcept nogil:
-    """Free the records below `ack`."""
-    cdef uint32_t i = t.rtx_head, n, following
+cdef uint32_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexcept nogil:
+    """Free the records below `ack`. The sequence numbers that were no data: 1 for our FIN."""
+    cdef uint32_t i = t.rtx_head, n, following, no_data = 0
     cdef Packet* k
     while i != NIL:
         k = pkt(s.pool, i)
@@ -189,6 +189,7 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
             sent_remove(s, t, k)
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
+            no_data = 1
         if t.rtx_hint == i:
             t.rtx_hint = following
         if unlikely(t.sack_hint == i):
@@ -204,6 +205,7 @@ cdef void _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) noexce
     else:
         pkt(s.pool, i).qprev = NIL
         t.stalled_since = pkt(s.pool, i).first_sent_at
+    return no_data
 
 
 cdef inline void _measure(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogil:
@@ -344,7 +346,6 @@ cdef inline void _congestion(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
 cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """`seg.ack` acknowledges something new, and nothing that was not sent."""
     cdef uint32_t data = seg.ack - t.snd_una
-    cdef uint32_t fin_before = t.flags & TF_FIN_ACKED
     cdef AckInfo info
     info.acked = data
     info.in_flight = tcp_in_flight(t)
@@ -358,7 +359,7 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if unlikely(t.ecn):
         info.marked = 0
         info.packets = accecn_records(s, t, seg.ack)
-    _take_acknowledged(s, t, seg.ack, &info)
+    data -= _take_acknowledged(s, t, seg.ack, &info)
     t.snd_una = seg.ack
     net_confirm(s.net, &t.flow)
     if unlikely(t.mtu_probe) and seq_geq(seg.ack, t.mtu_probe_seq + t.mtu_probe):
@@ -366,8 +367,6 @@ cdef void ack_new(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     _measure(s, t, seg, &info)
     t.backoff = 0
     t.probes = 0
-    if unlikely(t.flags & TF_FIN_ACKED and not fin_before):
-        data -= 1
     if data:
         t.acked += data
         t.bytes_acked += data
