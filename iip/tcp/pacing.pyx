@@ -6,10 +6,13 @@ cdef enum:
     QUANTUM_SHIFT = 10            # about a thousandth of a second's worth,
     MAX_QUANTUM = 65536           # bytes, at most,
     MIN_SEGMENTS = 2              # and at least so many,
+    RTT_SHIFT = 35                # nanoseconds to seconds, and a 34th
     LATE_QUANTA = 4               # that a late timer may make up for,
     LATE_SHIFT = 3                # up to an eighth of the round trip
     SLOW = 150000                 # bytes per second below which it is one (1.2 Mbit/s)
 
+cdef int64_t SHORT_RTT = 32000000           # ns: on shorter paths a 34th of the round trip, at least a quarter of that
+cdef int64_t QUANTUM = 1000000              # ns
 cdef uint64_t SECOND = 1000000000
 cdef uint64_t MAX_BURST = 4 * SECOND
 
@@ -23,7 +26,7 @@ cdef void pacing_wait(Tcp* s, Tcb* t) noexcept nogil:
 cdef int64_t _made_up(Tcb* t) noexcept nogil:
     """How late a timer may come and cost nothing, ns. With a model of the path, and a short queue or none: as much as the queue
     takes, by the window; what is more would be lost."""
-    cdef int64_t most = LATE_QUANTA * <int64_t>t.pace_burst
+    cdef int64_t most = LATE_QUANTA * max(<int64_t>t.pace_burst, QUANTUM)
     if t.cc_mode & CC_MODEL and 2 * t.srtt < 3 * t.min_rtt and t.pacing_rate:
         return max(min(most, <int64_t>(t.cwnd * SECOND // t.pacing_rate) - t.min_rtt), <int64_t>0)
     return max(min(most, t.srtt >> LATE_SHIFT), <int64_t>t.pace_burst)
@@ -47,7 +50,10 @@ cdef void pacing_set(Tcp* s, Tcb* t, uint64_t rate) noexcept nogil:
     t.pacing_rate = rate
     if rate == 0:
         return
-    quantum = min(rate >> QUANTUM_SHIFT, <uint64_t>MAX_QUANTUM)
+    quantum = rate >> QUANTUM_SHIFT
+    if 0 < t.min_rtt < SHORT_RTT:
+        quantum = max(rate * <uint64_t>t.min_rtt >> RTT_SHIFT, quantum >> 2)
+    quantum = min(quantum, <uint64_t>MAX_QUANTUM)
     quantum = max(quantum, <uint64_t>t.mss * (MIN_SEGMENTS if rate >= SLOW else 1))
     t.pace_burst = <uint32_t>min(quantum * SECOND // rate, MAX_BURST)
 

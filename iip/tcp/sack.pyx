@@ -69,15 +69,19 @@ cdef bint _up_to(Tcp* s, Tcb* t, uint32_t i, uint32_t right) noexcept nogil:
     return 0 < n < k.total_len and record_split(s, t, i, n) != NIL
 
 
-cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
-    """Mark the segments that lie in [left, right)."""
+cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
+    """Mark the segments that lie in [left, right). How far the steps have lasted: `right`, or less."""
     cdef uint32_t i = _find(s, t, left, steps), end
     cdef Packet* k
+    if i == NIL and steps[0] == 0:
+        return left
     if t.tso and steps[0]:
         i = _from_within(s, t, i, left)
-    while i != NIL and steps[0]:
-        steps[0] -= 1
+    while i != NIL:
         k = pkt(s.pool, i)
+        if steps[0] == 0:
+            return k.seq
+        steps[0] -= 1
         end = k.seq + rec_space(k)
         if seq_gt(end, right):
             if not _up_to(s, t, i, right):
@@ -99,11 +103,13 @@ cdef void _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, in
         else:
             t.sack_hint = i
         i = k.qnext
+    return right
 
 
 cdef void _news_of(Tcp* s, Tcb* t, SackBlock* b, AckInfo* info, int* steps) noexcept nogil:
-    """The part of a block that the previous ACK did not report."""
-    cdef uint32_t left = b.left, right = b.right
+    """The part of a block that the previous ACK did not report. Of a block at whose end the steps did not last only what was
+    marked counts as reported."""
+    cdef uint32_t left = b.left, right = b.right, reached
     cdef int i
     for i in range(4):
         if t.sack_cache[i].left == t.sack_cache[i].right:
@@ -113,7 +119,9 @@ cdef void _news_of(Tcp* s, Tcb* t, SackBlock* b, AckInfo* info, int* steps) noex
         elif seq_lt(t.sack_cache[i].left, right) and seq_geq(t.sack_cache[i].right, right):
             right = t.sack_cache[i].left
     if seq_lt(left, right):
-        _mark(s, t, left, right, info, steps)
+        reached = _mark(s, t, left, right, info, steps)
+        if right == b.right and seq_lt(reached, right):
+            b.right = reached
 
 
 cdef inline void _insert(SackBlock** ascending, int n, SackBlock* b) noexcept nogil:
@@ -152,8 +160,6 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
         n += 1
     for i in range(n):
         _news_of(s, t, ascending[i], info, &steps)
-        if steps == 0:            # not all of it: when it is told again, there is news in it
-            ascending[i].right = ascending[i].left
     for i in range(4):
         if first <= i < seg.n_sack:
             if seq_gt(seg.sack[i].right, t.fack):
