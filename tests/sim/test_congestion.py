@@ -196,6 +196,14 @@ def test_max_pacing_rate(sim):
     assert gaps.max() < 4 * MSS / limit
 
 
+@pytest.mark.parametrize("rtt, least, most", [(0.002, 2, 4), (0.01, 2, 4), (0.05, 7, 10)])
+def test_what_leaves_at_once(sim, rtt, least, most):
+    """A millisecond's worth, here 8.6 segments, or a 34th of a short round trip, at least a quarter of that."""
+    a, b, link = path(sim, "cubic", rate=1e9, rtt=rtt, max_pacing_rate=12_500_000)
+    found = departures(sim, a, b, link, 1.0, 2.0)
+    assert least * 1500 <= most_within(found, 1e-5) <= most * 1500
+
+
 def test_max_pacing_rate_of_a_connection(sim):
     a, b, _ = path(sim, "cubic")
     flow = BulkFlow(sim, a, b)
