@@ -133,14 +133,15 @@ def test_congestion_window_reduced_is_said_by_one_segment(whole):
     peer.expect(ACK, size=4 * MSS)                          # half the window
 
 
-def test_pacing_bounds_a_frame(make):
-    """About a thousandth of a second's worth at once."""
-    wire = make(device="whole", max_pacing_rate=4_000_000)
-    peer = established(wire)
+@pytest.mark.parametrize("rtt, segments", [(0.0, 2), (0.03, 3)])
+def test_pacing_bounds_a_frame(make, rtt, segments):
+    """About a thousandth of a second's worth at once; less where the round trip is short, but two segments."""
+    wire = make(device="whole", max_pacing_rate=4_000_000, initial_window=64)
+    peer = established(wire, rtt=rtt)
     peer.write(data(8 * MSS))
     wire.advance(0.01)
     sizes = [len(s.data) for s in wire.sent]
-    assert max(sizes) == 3 * MSS and sum(sizes) == 8 * MSS
+    assert max(sizes) == segments * MSS and sum(sizes) == 8 * MSS
     wire.sent.clear()
 
 
