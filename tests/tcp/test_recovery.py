@@ -190,10 +190,9 @@ def test_sack_holes(wire):
                       tcp_out_segments=13, tcp_in_segments=4)
 
 
-def test_holes_thousands_of_segments_apart(make):
-    """RFC 6675, with a long flight: exactly the holes, though an ACK names first what came last, behind another hole."""
+def long_flight(make, n):
+    """The peer of a connection with `n` segments in flight, a tenth of a second old; the first sequence number."""
     register_unyielding()
-    n, holes = 6000, (100, 3100, 3110)
     wire = make(congestion="unyielding", send_buffer=1 << 23, pool_packets=4 * n, tx_queue=2 * n)
     peer = Peer(wire)
     peer.connect(opt_mss(MSS) + opt_sack_permitted() + opt_wscale(8), 0.1)
@@ -205,17 +204,37 @@ def test_holes_thousands_of_segments_apart(make):
         sent += len(wire.sent)
         wire.sent.clear()
     wire.advance(0.1)
-    edges = [hole + 1 for hole in holes]
-    for end in range(200, n + 1, 100):
-        blocks_ = [(left, right) for left, right in zip(edges, [*holes[1:], n], strict=True) if left < end]
-        peer.send(ACK, ack=start + holes[0] * MSS, options=opt_sack(
-            *((start + left * MSS, start + min(right, end) * MSS) for left, right in reversed(blocks_))))
+    return peer, start
+
+
+def only_holes_are_sent(peer, start, n, *holes):
     for hole in holes:
         peer.expect(ACK, seq=start + hole * MSS, data=bytes(MSS))
     peer.expect_nothing()
     peer.send(ACK, ack=start + n * MSS)
     peer.expect_nothing(10)
-    assert wire.counted()["tcp_retransmits"] == 3
+    assert peer.wire.counted()["tcp_retransmits"] == len(holes)
+
+
+def test_holes_thousands_of_segments_apart(make):
+    """RFC 6675, with a long flight: exactly the holes, though an ACK names first what came last, behind another hole."""
+    n, holes = 6000, (100, 3100, 3110)
+    peer, start = long_flight(make, n)
+    edges = [hole + 1 for hole in holes]
+    for end in range(200, n + 1, 100):
+        told = [(left, right) for left, right in zip(edges, [*holes[1:], n], strict=True) if left < end]
+        peer.send(ACK, ack=start + holes[0] * MSS, options=opt_sack(
+            *((start + left * MSS, start + min(right, end) * MSS) for left, right in reversed(told))))
+    only_holes_are_sent(peer, start, n, *holes)
+
+
+def test_a_block_that_is_longer_than_what_an_ack_looks_at(make):
+    """When the ACKs before were lost: what was not marked at once is when it is told again."""
+    n = 5000
+    peer, start = long_flight(make, n)
+    for end in range(n - 4, n + 1):
+        peer.send(ACK, ack=start, options=opt_sack((start + MSS, start + end * MSS)))
+    only_holes_are_sent(peer, start, n, 0)
 
 
 def test_sack_of_what_was_never_sent(wire):
