@@ -10,6 +10,7 @@ from iip.memory.pool cimport NIL, Packet, pkt, pkt_data
 from iip.memory.raw cimport CACHE_LINE
 from iip.net.types cimport Addr, addr_from4, addr_from6
 from iip.tcp.demux cimport demux_hash
+from iip.tcp.scoreboard cimport expect_record
 from iip.tcp.tcb cimport HOT_LINES, Tcb, Tcp, tcb
 from iip.wire.bytes cimport load16, prefetch
 
@@ -56,12 +57,9 @@ cdef inline uint32_t _connection_at(Tcp* s, uint32_t entry) noexcept nogil:
 
 
 cdef inline void _record_of(Tcp* s, uint32_t id) noexcept nogil:
-    """Ask for both lines of the oldest record in flight."""
-    cdef Packet* k
+    """Ask for the oldest record in flight."""
     if id != NIL and tcb(s, id).rtx_head != NIL:
-        k = pkt(s.pool, tcb(s, id).rtx_head)
-        prefetch(k)
-        prefetch(<const uint8_t*>k + CACHE_LINE)
+        expect_record(pkt(s.pool, tcb(s, id).rtx_head))
 
 
 cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:

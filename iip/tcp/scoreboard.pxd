@@ -14,15 +14,19 @@ cdef enum:
     RECORDS_AHEAD = 6
 
 
+cdef inline void expect_record(Packet* k) noexcept nogil:
+    """Ask for both lines of a record."""
+    prefetch(k)
+    prefetch(<const uint8_t*>k + CACHE_LINE)
+
+
 cdef inline void expect_records(Tcp* s, uint32_t i, uint32_t following) noexcept nogil:
-    """Ask for both lines of the record behind `i`, and of one that is a few further if they lie as evenly as those that are
+    """Ask for the record behind `i`, and for one that is a few further if they lie as evenly as those that are
     taken from the pool one after the other do. No cache holds thousands."""
     cdef uint32_t guess = following + RECORDS_AHEAD * (following - i)
-    prefetch(pkt(s.pool, following))
-    prefetch(<const uint8_t*>pkt(s.pool, following) + CACHE_LINE)
+    expect_record(pkt(s.pool, following))
     if guess < s.pool.n_direct + s.pool.n_indirect:
-        prefetch(pkt(s.pool, guess))
-        prefetch(<const uint8_t*>pkt(s.pool, guess) + CACHE_LINE)
+        expect_record(pkt(s.pool, guess))
 
 
 cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
