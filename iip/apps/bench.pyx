@@ -150,6 +150,7 @@ cdef class PingPongClient(Ticker):
 
     cdef int64_t tick(self, Engine engine, int64_t now) noexcept nogil:
         """Send what is due, while a connection is free for it."""
+        self.now = now
         if self.interval == 0 or not self.running:
             return INT64_MAX
         while self.due <= <double>now and self.n_waiting:
@@ -159,11 +160,10 @@ cdef class PingPongClient(Ticker):
         return <int64_t>self.due if self.n_waiting else INT64_MAX
 
     cdef void open_loop(self, Engine client, Engine server, int64_t until) noexcept nogil:
-        """Both engines in turn; what is due is sent before each round."""
-        self.due = <double>clock_ns()
+        """Both engines in turn; what is due is sent before each round. Between two calls the schedule stands still."""
+        self.due += <double>(clock_ns() - self.now)
         while self.now < until:
-            self.now = clock_ns()
-            self.tick(client, self.now)
+            self.tick(client, clock_ns())
             client.run_c(self.now)
             server.run_c(self.now)
 
@@ -180,9 +180,10 @@ cdef class PingPongClient(Ticker):
         return (clock_ns() - begin) / 1e9
 
     def forget(self):
-        """Set the results back, after warming up."""
+        """Set the results back, after warming up; requests that were late then are not made up for."""
         self.transactions = 0
         self.latency = Histogram()
+        self.due = <double>self.now
 
     def finish(self, Engine engine=None):
         """Close each connection after the answer it waits for; in an open loop some wait for nothing, at `engine`."""

@@ -78,7 +78,7 @@ def _measure(threads: Threads, clients: list[Any], pairs: list[Pair],
         _wait(threads, lambda: len(taken) == len(clients), "the threads do not answer")
 
     with progress("pingpong", seconds) as update:     # imports first, which disturbs the threads
-        time.sleep(min(WARM_UP, seconds))
+        time.sleep(WARM_UP)
         take_all()
         start, cpu = time.monotonic(), time.process_time()
         while (done := time.monotonic() - start) < seconds:

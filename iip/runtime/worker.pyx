@@ -143,11 +143,18 @@ cdef class NetworkLoop(Loop):
         self.now = now
         if self.ticker is not None:
             tick = self.ticker.tick(self.ticked, now)
-        due = min(tick, _run(self.a, self.relay_a, now))
+        due = _run(self.a, self.relay_a, now)
         if self.b is not None:
             due = min(due, _run(self.b, self.relay_b, now))
             if due > now:
                 due = min(due, self.a.driver.poll_at(now))
+        if self.ticker is not None and due > now:
+            if not _has_output(self.ticked):
+                # what came in may have made something due: a connection is free again
+                tick = self.ticker.tick(self.ticked, now)
+                if _has_output(self.ticked):
+                    return now
+            due = min(due, tick)
         return due
 
     def run(self, until=None):
@@ -204,6 +211,10 @@ cdef int64_t _run(Engine engine, Relay relay, int64_t now) noexcept nogil:
     if engine.stalled:
         return min(max(due, now + STALLED), now + STALLED)
     return due
+
+
+cdef inline bint _has_output(Engine engine) noexcept nogil:
+    return engine.tcp.dirty_head != NIL or engine.net.tx_len != 0
 
 
 cdef inline bint _troubled(Engine engine) noexcept nogil:

@@ -108,6 +108,19 @@ def test_the_same_application_under_every_model(model, server, idle):
     assert world.pool.full
 
 
+def test_a_handler_with_a_clock_does_not_sleep_over_what_an_answer_made_due():
+    """The connection is free again after the engines ran, and a request is due: no timer of TCP's need go off for it."""
+    client = bench.PingPongClient(1, 1, rate=20_000)
+    with World(bench.PingPongServer(), client, "unified", idle="sleep") as world:
+        conns = world.at_client(world.client.connect_many, SERVER, 7, 1)
+        until(lambda: client.connected)
+        world.at_client(client.launch, world.client, conns)
+        until(lambda: client.transactions > 1000)     # with a delayed ACK's 40 ms for each it takes 40 s
+        world.at_client(client.finish, world.client)
+        until(lambda: client.closed)
+    assert world.pool.full
+
+
 @pytest.mark.parametrize("model", ["merge", "split"])
 def test_a_refused_connection_is_reset_before_it_opens(model):
     class Choosy(iip.Handler):
