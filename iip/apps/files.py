@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import html
 import mimetypes
 import os
@@ -30,18 +31,24 @@ def text(status: int, message: str, *headers: tuple[str, str]) -> Body:
 
 
 def locate(root: str, target: str) -> str | None:
-    """The path that a request target means, or None if it is outside `root` (a real path) or senseless."""
+    """The path below `root` that a request target means, or None if it is above or senseless. Links may still lead out."""
     path = unquote(target.split("?", 1)[0].split("#", 1)[0])
     if not path.startswith("/") or "\0" in path:
         return None
-    real = os.path.realpath(os.path.join(root, path.lstrip("/")))
-    if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
-        return None
-    return real
+    path = os.path.normpath(path.lstrip("/") or ".")
+    return None if path.split(os.sep, 1)[0] == os.pardir else os.path.join(root, path)
+
+
+def real_path(fd: int, path: str) -> str:
+    """Where a file that was opened as `path` is, whatever links led to it."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")     # of this very file: nobody can put another in its place meanwhile
+    except OSError:
+        return os.path.realpath(path)
 
 
 def respond(root: str, target: str, headers: dict[bytes, bytes], listing: bool = True) -> Body:
-    """The answer to a GET or HEAD of `target`. The caller closes the file of the body."""
+    """The answer to a GET or HEAD of `target` below `root`, a real path. The caller closes the file of the body."""
     path = locate(root, target)
     if path is None:
         return text(404, "not found")
@@ -49,6 +56,10 @@ def respond(root: str, target: str, headers: dict[bytes, bytes], listing: bool =
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return text(403, "forbidden") if isinstance(error, PermissionError) else text(404, "not found")
+    path = real_path(fd, path)
+    if path != root and not path.startswith(root.rstrip(os.sep) + os.sep):
+        os.close(fd)
+        return text(404, "not found")
     info = os.fstat(fd)
     if stat.S_ISREG(info.st_mode):
         return _file(fd, path, info, headers)
@@ -66,10 +77,8 @@ def respond(root: str, target: str, headers: dict[bytes, bytes], listing: bool =
 
 
 def _file(fd: int, path: str, info: os.stat_result, headers: dict[bytes, bytes]) -> Body:
-    kind, encoding = mimetypes.guess_type(path)
-    modified = email.utils.formatdate(info.st_mtime, usegmt=True)
-    common = [("Content-Type", "application/octet-stream" if kind is None or encoding else kind),
-              ("Last-Modified", modified), ("Accept-Ranges", "bytes")]
+    modified = _http_date(int(info.st_mtime))
+    common = [("Content-Type", _media_type(os.path.basename(path))), ("Last-Modified", modified), ("Accept-Ranges", "bytes")]
     wanted = headers.get(b"range")
     if wanted is not None and headers.get(b"if-range", modified.encode()) == modified.encode():
         found = parse_range(wanted.decode("latin-1"), info.st_size)
@@ -81,6 +90,17 @@ def _file(fd: int, path: str, info: os.stat_result, headers: dict[bytes, bytes])
             return Body(206, [*common, ("Content-Range", f"bytes {first}-{last}/{info.st_size}")], b"", fd, first,
                         last - first + 1)
     return Body(200, common, b"", fd, 0, info.st_size)
+
+
+@functools.lru_cache(1024)
+def _http_date(seconds: int) -> str:
+    return email.utils.formatdate(seconds, usegmt=True)
+
+
+@functools.lru_cache(1024)
+def _media_type(name: str) -> str:
+    kind, encoding = mimetypes.guess_type(name)
+    return "application/octet-stream" if kind is None or encoding else kind
 
 
 def parse_range(value: str, size: int) -> tuple[int, int] | str | None:

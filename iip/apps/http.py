@@ -1,14 +1,14 @@
-"""An HTTP/1.1 file server: GET and HEAD, keep-alive, ranges. The framing is h11's (pip install 'iip[cli]')."""
+"""An HTTP/1.1 file server: GET and HEAD, keep-alive, ranges."""
 from __future__ import annotations
 
 import email.utils
+import http.client
 import os
 import time
 
-import h11
-
 from iip import Connection, Handler, Payload, Reason
 from iip.apps.files import CHUNK, Body, respond, text
+from iip.apps.http_requests import Refusal, Request, Requests
 from iip.apps.pending import Pending
 
 
@@ -33,12 +33,9 @@ class HttpServer(Handler):
 
     def tcp_payload(self, conn: Connection, data: Payload) -> None:
         session = conn.context
-        if session.ended:
-            conn.consume(len(data))
-            return
-        session.http.receive_data(bytes(data))
-        session.unconsumed += len(data)
-        self._advance(conn, session)
+        session.requests.add(bytes(data))
+        if not session.busy:
+            self._advance(conn, session)
 
     def tcp_acked(self, conn: Connection, n: int) -> None:
         session = conn.context
@@ -47,8 +44,8 @@ class HttpServer(Handler):
 
     def tcp_shutdown(self, conn: Connection) -> None:
         session = conn.context
-        if not session.ended:
-            session.http.receive_data(b"")
+        session.shut = True
+        if not session.busy:
             self._advance(conn, session)
 
     def tcp_closed(self, conn: Connection, reason: Reason) -> None:
@@ -56,66 +53,53 @@ class HttpServer(Handler):
             conn.context.close_file()
 
     def _advance(self, conn: Connection, session: _Session) -> None:
-        """Answer one request after the other, as far as the send buffer allows."""
-        while True:
-            if session.busy and not self._pump(conn, session):
-                return
-            if session.ended:
+        """Answer one request after the other, as far as the send buffer allows. What came is read, and more may come,
+        only when nothing is being answered."""
+        requests = session.requests
+        while not session.busy or self._pump(conn, session):
+            if requests.queue:
+                self._answer(session, requests.queue.popleft(), last=requests.final and not requests.queue)
+            elif n := requests.feed():
+                conn.consume(n)
+            elif requests.final:
                 conn.close()
                 return
-            # no request is being answered: what came in may be parsed, so more may come
-            if session.unconsumed:
-                conn.consume(session.unconsumed)
-                session.unconsumed = 0
-            try:
-                if session.http.our_state is h11.DONE and session.http.their_state is h11.DONE:
-                    session.http.start_next_cycle()
-                event = session.http.next_event()
-            except h11.RemoteProtocolError as error:
-                # it refers to itself through its frames, which would keep the received packet until garbage collection
-                error.__traceback__ = None
-                self._refuse(session, error)
-                continue
-            if event is h11.NEED_DATA or event is h11.PAUSED:
+            elif session.shut:
+                requests.end()
+            else:
                 return
-            if isinstance(event, h11.Request):
-                session.request = event
-            elif isinstance(event, h11.EndOfMessage) and session.request is not None:
-                self._answer(session, session.request)
-            elif isinstance(event, h11.ConnectionClosed):
-                session.ended = True
 
-    def _answer(self, session: _Session, request: h11.Request) -> None:
+    def _answer(self, session: _Session, request: Request | Refusal, last: bool) -> None:
+        if isinstance(request, Refusal):
+            self._start(session, text(request.status, request.why), last, head=False)
+            return
         self.requests += 1
-        method = request.method.decode("ascii")
-        if method not in ("GET", "HEAD"):
+        if request.method not in (b"GET", b"HEAD"):
             body = text(405, "use GET or HEAD", ("Allow", "GET, HEAD"))
         else:
-            try:
-                target = request.target.decode("ascii")
-                body = respond(self.root, target, dict(request.headers), self.listing)
-            except ValueError:
+            target = request.target.decode("latin-1")
+            if target.isascii() and target.isprintable():
+                body = respond(self.root, target, request.fields, self.listing)
+            else:
                 body = text(400, "bad target")
-        self._start(session, body, head=method == "HEAD")
+        self._start(session, body, last, head=request.method == b"HEAD")
 
-    def _refuse(self, session: _Session, error: h11.RemoteProtocolError) -> None:
-        """The request is not HTTP: say so if that is still possible, and close."""
-        session.ended = True
-        if session.http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._start(session, text(error.error_status_hint, "bad request", ("Connection", "close")), head=False)
-
-    def _start(self, session: _Session, body: Body, head: bool) -> None:
-        headers = [("Server", self.server), ("Date", self._now()), ("Content-Length", str(body.length)), *body.headers]
-        session.pending.add(session.http.send(h11.Response(status_code=body.status, headers=headers)))
+    def _start(self, session: _Session, body: Body, last: bool, head: bool) -> None:
+        session.pending.add(self._head(body, last))
         if head and body.file is not None:
             os.close(body.file)
         elif body.file is not None:
             session.file, session.offset, session.left = body.file, body.start, body.length
         elif not head:
-            session.pending.add(session.http.send(h11.Data(data=body.data)))
-        if session.file is None:
-            session.http.send(h11.EndOfMessage())
+            session.pending.add(body.data)
         session.busy = True
+
+    def _head(self, body: Body, last: bool) -> bytes:
+        fields = [("Server", self.server), ("Date", self._now()), ("Content-Length", str(body.length)), *body.headers]
+        if last:
+            fields.append(("Connection", "close"))
+        lines = [f"HTTP/1.1 {body.status} {http.client.responses[body.status]}", *(f"{name}: {value}" for name, value in fields)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _pump(self, conn: Connection, session: _Session) -> bool:
         """Send what there is; True when the response has been handed over completely."""
@@ -125,28 +109,18 @@ class HttpServer(Handler):
                 return False
             if session.file is None:
                 break
-            if session.left:
-                try:
-                    data = os.pread(session.file, min(CHUNK, session.left), session.offset)
-                except OSError:
-                    data = b""
-                if not data:
-                    # shorter than promised: only breaking off tells the peer
-                    session.close_file()
-                    session.busy = False
-                    session.ended = True
-                    conn.abort()
-                    return False
-                session.offset += len(data)
-                session.left -= len(data)
-                for piece in session.http.send_with_data_passthrough(h11.Data(data=data)) or ():
-                    session.pending.add(piece)
-            else:
+            if not session.left:
                 session.close_file()
-                session.http.send(h11.EndOfMessage())
+                break
+            data = session.read()
+            if not data:
+                # shorter than promised: only breaking off tells the peer
+                session.close_file()
+                session.busy = False
+                conn.abort()
+                return False
+            session.pending.add(data)
         session.busy = False
-        if session.http.our_state is h11.MUST_CLOSE:
-            session.ended = True
         return True
 
     def _now(self) -> str:
@@ -160,18 +134,27 @@ class HttpServer(Handler):
 class _Session:
     """One connection."""
 
-    __slots__ = ("busy", "ended", "file", "http", "left", "offset", "pending", "request", "unconsumed")
+    __slots__ = ("busy", "file", "left", "offset", "pending", "requests", "shut")
 
     def __init__(self) -> None:
-        self.http = h11.Connection(h11.SERVER)
+        self.requests = Requests()
         self.pending = Pending()
-        self.request: h11.Request | None = None
         self.file: int | None = None
         self.offset = 0
         self.left = 0             # bytes of the file still to send
-        self.unconsumed = 0       # received, not yet consumed: held back while a response is under way
         self.busy = False         # a response is under way
-        self.ended = False        # close when it has been sent
+        self.shut = False         # the peer sends nothing more
+
+    def read(self) -> bytes:
+        """The next piece of the file; nothing when it is shorter than it was."""
+        assert self.file is not None
+        try:
+            data = os.pread(self.file, min(CHUNK, self.left), self.offset)
+        except OSError:
+            return b""
+        self.offset += len(data)
+        self.left -= len(data)
+        return data
 
     def close_file(self) -> None:
         if self.file is not None:

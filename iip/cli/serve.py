@@ -61,7 +61,7 @@ def _apps(echo: int | None, http: int | None, root: str, discard: int | None, ch
         try:
             from iip.apps.http import HttpServer
         except ImportError:
-            raise click.ClickException("--http needs the library h11: pip install 'iip[cli]'") from None
+            raise click.ClickException("--http needs the library httptools: pip install 'iip[cli]'") from None
         try:
             add(http, HttpServer(root))
         except NotADirectoryError:

@@ -27,11 +27,20 @@ def closed(body):
     return body
 
 
-@pytest.mark.parametrize("target", ["/../secret", "/%2e%2e/secret", "/sub/../../secret", "/..%2fsecret", "/way-out",
+@pytest.mark.parametrize("target", ["/../secret", "/%2e%2e/secret", "/sub/../../secret", "/..%2fsecret", "/..",
                                     "/../site-neighbour/x", "/a.txt%00.html", "a.txt", "http://elsewhere/a.txt", ""])
 def test_nothing_outside_the_root(root, target):
     assert locate(root, target) is None
     assert respond(root, target, {}).status == 404
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+def test_a_link_out_of_the_root_is_not_followed(root, tmp_path):
+    os.symlink(tmp_path / "site-neighbour", os.path.join(root, "sub", "neighbour"))
+    files = len(os.listdir("/proc/self/fd"))
+    for target in ("/way-out", "/sub/neighbour", "/sub/neighbour/", "/sub/neighbour/x"):
+        assert respond(root, target, {}).status == 404
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 @pytest.mark.parametrize("target", ["/a.txt", "/./a.txt", "/sub/../a.txt", "/%61.txt", "/a.txt?query", "//a.txt",

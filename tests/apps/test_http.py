@@ -120,10 +120,50 @@ def test_other_methods(site):
     (b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\n\r\n", 400), (b"GET /\x80 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000, 431),
     (b"\x16\x03\x01\x00\x05hello" + bytes(100) + b"\r\n\r\n", 400),
+    (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400), (b"GET /a.txt HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+    (b"GET /a.txt\r\n\r\n", 505), (b"GET /a.txt HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400),
+    (b"POST /a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+    (b"POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", 417),
 ])
 def test_bad_requests_are_answered_and_closed(site, request_, status):
     data, client = exchange(site, request_)
     assert data.startswith(b"HTTP/1.1 %d " % status) and client.ended
+
+
+def test_a_request_that_breaks_off_is_answered(site):
+    class Brief(Browser):
+        def tcp_connected(self, conn):
+            conn.send(get("/a.txt") + b"GET /a.t")
+            conn.shutdown()
+
+    wire, client, _ = serving(site, Brief())
+    wire.client.tcp_connect("10.0.0.2", 80)
+    wire.run(20)
+    answers = parse(client.data, "GET", "GET")
+    assert [status for status, _, _ in answers] == [200, 400] and client.ended
+    wire.close()
+
+
+def test_what_follows_the_last_request_is_not_read(site):
+    data, client = exchange(site, get("/a.txt", "Connection: close") + get("/a.txt") + b"\0 nonsense")
+    [(status, _, body)] = parse(data, "GET")
+    assert (status, body) == (200, b"0123456789") and client.ended
+
+
+@pytest.mark.parametrize("wish", ["websocket", "h2c"])
+def test_another_protocol_is_not_taken_up(site, wish):
+    """The request is answered in HTTP/1.1; as what follows it may be the other protocol, it is the last one."""
+    data, client = exchange(site, get("/a.txt", f"Upgrade: {wish}", "Connection: Upgrade") + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    [(status, headers, body)] = parse(data, "GET")
+    assert (status, headers[b"connection"], body) == (200, b"close", b"0123456789") and client.ended
+
+
+def test_many_requests_at_once(site):
+    """In pieces as the segments come, several to a piece and some across two."""
+    data, _ = exchange(site, get("/a.txt", "X-Long: " + "y" * 100) * 500, seconds=100)
+    answers = parse(data, *["GET"] * 500)
+    assert {(status, body) for status, _, body in answers} == {(200, b"0123456789")}
 
 
 def test_requests_are_not_read_while_an_answer_waits(site):
