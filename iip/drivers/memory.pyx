@@ -7,14 +7,14 @@ threads this is the wrong link, since a pool belongs to one thread.
 from libc.stdint cimport int64_t, uint32_t
 
 from iip.drivers.base cimport NEVER
-from iip.drivers.queue cimport (PacketQueue, packet_copy, queue_clear, queue_dispose, queue_init, queue_len, queue_pop,
+from iip.drivers.queue cimport (PacketQueue, packet_copy, queue_at, queue_clear, queue_dispose, queue_init, queue_len, queue_pop,
                                 queue_push, queue_room)
 from iip.memory.pool cimport (NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, PKT_TX_IP_CSUM,
                               PKT_TX_L4_CSUM, PKT_TX_TSO4, PKT_TX_TSO6, Packet, PacketPool, Pool, pkt, pkt_free)
 from iip.net.gso cimport finish_checksum, gso_segment
 from iip.net.types cimport (CAP_LRO, CAP_RX_IP_CSUM, CAP_RX_L4_CSUM, CAP_SG, CAP_TSO4, CAP_TSO6, CAP_TX_IP_CSUM,
                             CAP_TX_L4_CSUM)
-from iip.wire.bytes cimport unlikely
+from iip.wire.bytes cimport prefetch, unlikely
 
 
 cdef inline void _turn_round(Packet* k) noexcept nogil:
@@ -77,6 +77,8 @@ cdef class MemoryDriver(Driver):
         cdef int take = min(n, <int>queue_len(&self.inbox))
         for i in range(take):
             packets[i] = queue_pop(&self.inbox)
+        for i in range(min(n, <int>queue_len(&self.inbox))):
+            prefetch(pkt(&self.pool.c, queue_at(&self.inbox, i)))     # for the next burst: no cache holds a long queue
         self.rx_packets += take
         return take
 

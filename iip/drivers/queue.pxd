@@ -31,6 +31,11 @@ cdef inline uint32_t queue_pop(PacketQueue* q) noexcept nogil:
     return packet
 
 
+cdef inline uint32_t queue_at(const PacketQueue* q, uint32_t i) noexcept nogil:
+    """The packet that comes out after `i` others."""
+    return q.slots[(q.head + i) & q.mask]
+
+
 cdef int queue_init(PacketQueue* q, object capacity) except -1
 cdef void queue_dispose(PacketQueue* q) noexcept
 cdef void queue_clear(PacketQueue* q, Pool* pool) noexcept nogil

@@ -17,7 +17,7 @@ from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport mark_unsent, sent_append, sent_remove
+from iip.tcp.scoreboard cimport mark_unsent, note_flight, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
@@ -267,6 +267,7 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
     sent_append(s, t, rec, k)
+    note_flight(s, rec, k)
     t.snd_nxt += rec_space(k)
 
 

@@ -17,7 +17,7 @@ from iip.tcp.rate cimport rate_delivered, rate_sample
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
-from iip.tcp.scoreboard cimport expect_records, forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
+from iip.tcp.scoreboard cimport expect_next, forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
 from iip.tcp.tcb cimport *
 from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
@@ -171,8 +171,7 @@ cdef uint32_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) no
     while i != NIL:
         k = pkt(s.pool, i)
         following = k.qnext
-        if following != NIL:
-            expect_records(s, i, following)
+        expect_next(s, k)
         n = rec_space(k)
         if unlikely(seq_gt(k.seq + n, ack)):
             if seq_lt(k.seq, ack):

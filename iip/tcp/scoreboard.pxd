@@ -2,7 +2,7 @@
 
 A record is on that list unless it is SACKed or lost; a retransmission puts it at the end again.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
 from iip.memory.raw cimport CACHE_LINE
 from iip.tcp.tcb cimport CC_LOST, AckInfo, Tcb, Tcp, rec_space
@@ -11,7 +11,7 @@ from iip.wire.seq cimport seq_lt
 
 
 cdef enum:
-    RECORDS_AHEAD = 6
+    RECORDS_AHEAD = 8
 
 
 cdef inline void expect_record(Packet* k) noexcept nogil:
@@ -20,13 +20,17 @@ cdef inline void expect_record(Packet* k) noexcept nogil:
     prefetch(<const uint8_t*>k + CACHE_LINE)
 
 
-cdef inline void expect_records(Tcp* s, uint32_t i, uint32_t following) noexcept nogil:
-    """Ask for the record behind `i`, and for one that is a few further if they lie as evenly as those that are
-    taken from the pool one after the other do. No cache holds thousands."""
-    cdef uint32_t guess = following + RECORDS_AHEAD * (following - i)
-    expect_record(pkt(s.pool, following))
-    if guess < s.pool.n_direct + s.pool.n_indirect:
-        expect_record(pkt(s.pool, guess))
+cdef inline void note_flight(Tcp* s, uint32_t i, Packet* k) noexcept nogil:
+    """A record leaves for the first time."""
+    k.l3 = <uint16_t>s.n_flight
+    s.flight[k.l3] = i
+    s.n_flight += 1
+
+
+cdef inline void expect_next(Tcp* s, Packet* k) noexcept nogil:
+    """Ask for the record that left a few after this one: most are acknowledged in the order they left, whatever their
+    connection, and no cache holds thousands."""
+    expect_record(pkt(s.pool, s.flight[<uint16_t>(k.l3 + RECORDS_AHEAD)]))
 
 
 cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
