@@ -6,6 +6,7 @@ from iip.net.link cimport chain_slice
 from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
+from iip.tcp.reorder cimport block_is, block_join, block_last, packet_end
 from iip.tcp.segment cimport send_control
 from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
@@ -89,6 +90,10 @@ cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexce
         pkt(s.pool, before).qnext = packet
     if k.qnext == NIL:
         t.ooo_tail = packet
+    block_is(s, packet, packet)
+    if before != NIL:
+        block_join(s, before, packet)
+    block_join(s, packet, k.qnext)
     t.n_ooo += 1
     s.n_ooo += 1
 
@@ -112,9 +117,13 @@ cdef bint _absorb(Tcp* s, uint32_t first, uint32_t second) noexcept nogil:
 cdef void _absorb_next(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
     """The same with what follows packet `i` in the queue."""
     cdef uint32_t following = pkt(s.pool, i).qnext
+    cdef Packet* k
     if following == NIL or not _absorb(s, i, following):
         return
-    pkt(s.pool, i).qnext = pkt(s.pool, following).qnext
+    k = pkt(s.pool, following)
+    pkt(s.pool, i).qnext = k.qnext
+    if k.qnext == NIL or packet_end(k) != pkt(s.pool, k.qnext).seq:
+        block_is(s, k.aux, i)     # it was the last of its block
     if t.ooo_tail == following:
         t.ooo_tail = i
     t.n_ooo -= 1
@@ -139,13 +148,13 @@ cdef bint _room_behind_gap(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef uint32_t _place(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
-    """The last packet of the queue that begins at `seq` or before; NIL: none."""
+    """The last packet of the last block that begins at `seq` or before; NIL: none."""
     cdef uint32_t before = NIL, i = t.ooo_head
     if t.ooo_tail != NIL and seq_geq(seq, pkt(s.pool, t.ooo_tail).seq):
         return t.ooo_tail         # the usual place
     while i != NIL and seq_leq(pkt(s.pool, i).seq, seq):
-        before = i
-        i = pkt(s.pool, i).qnext
+        before = block_last(s, i)
+        i = pkt(s.pool, before).qnext
     return before
 
 
@@ -195,7 +204,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
     """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
     can change what was received: only what is new of the packet goes in, in as many pieces as it has. Takes
     the packet."""
-    cdef uint32_t before = _place(s, t, seq), after, rest, end
+    cdef uint32_t before = _place(s, t, seq), following, after, rest, end
     cdef Packet* k = pkt(s.pool, packet)
     cdef Packet* f
     cdef int verdict = tcp_old_duplicate
@@ -203,9 +212,8 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
     while packet != NIL:
         k = pkt(s.pool, packet)
         if before != NIL:
-            f = pkt(s.pool, before)
-            end = f.seq + f.total_len
-            if seq_geq(end, k.seq + k.total_len):
+            end = packet_end(pkt(s.pool, before))
+            if seq_geq(end, packet_end(k)):
                 if verdict == tcp_old_duplicate:
                     receive_note_duplicate(s, t, k.seq, k.total_len)
                 pkt_free(s.pool, packet)
@@ -213,19 +221,21 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             if seq_gt(end, k.seq):
                 pkt_trim_head(s.pool, packet, end - k.seq)
                 k.seq = end
-        after = t.ooo_head if before == NIL else pkt(s.pool, before).qnext
+        after = following = t.ooo_head if before == NIL else pkt(s.pool, before).qnext
         rest = NIL
-        if after != NIL:
-            f = pkt(s.pool, after)
-            end = k.seq + k.total_len
+        if following != NIL:
+            f = pkt(s.pool, following)
+            after = block_last(s, following)
+            end = packet_end(k)
             if seq_lt(f.seq, end):
-                rest = _beyond(s, packet, f.seq + f.total_len)
+                rest = _beyond(s, packet, packet_end(pkt(s.pool, after)))
                 pkt_trim_tail(s.pool, packet, end - f.seq)
         if k.total_len == 0:
             pkt_free(s.pool, packet)
         elif before != NIL and _absorb(s, before, packet):
             _note_recent(t, k.seq, k.total_len)
             pkt_free(s.pool, packet)
+            block_join(s, before, following)
             if rest == NIL:
                 _absorb_next(s, t, before)
             verdict = tcp_out_of_order

@@ -2,6 +2,7 @@
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_alloc, pkt_data, pkt_push
 from iip.net.state cimport net_tx_room
 from iip.tcp.accecn cimport accecn_flags, accecn_option
+from iip.tcp.reorder cimport block_last, packet_end
 from iip.tcp.tcb cimport *
 from iip.verdict cimport count, tx_no_buffer, tx_queue_full
 from iip.wire.bytes cimport copy, likely, store16, store32, unlikely
@@ -45,7 +46,7 @@ cdef inline int _rank(Tcb* t, SackBlock b) noexcept nogil:
 cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept nogil:
     """The block of the latest arrival first, then those before it in the order of their arrival, then others from the
     left (RFC 2018 §4); how many. Forgets arrivals that say nothing of their own any more."""
-    cdef uint32_t i = t.ooo_head, left = t.n_recent, known = 0
+    cdef uint32_t i = t.ooo_head, left = t.n_recent, known = 0, last
     cdef SackBlock b
     cdef SackBlock recent[4]
     cdef SackBlock other[4]
@@ -54,11 +55,10 @@ cdef int _blocks_of_queue(Tcp* s, Tcb* t, SackBlock* blocks, int room) noexcept 
     for rank in range(4):
         found[rank] = False
     while i != NIL and (left or others < room):
+        last = block_last(s, i)
         b.left = pkt(s.pool, i).seq
-        b.right = b.left
-        while i != NIL and pkt(s.pool, i).seq == b.right:
-            b.right += pkt(s.pool, i).total_len
-            i = pkt(s.pool, i).qnext
+        b.right = packet_end(pkt(s.pool, last))
+        i = pkt(s.pool, last).qnext
         rank = _rank(t, b)
         if rank < 4:
             recent[rank] = b
