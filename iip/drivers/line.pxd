@@ -1,7 +1,7 @@
 """One direction of a bad wire: what `Impair`, `Wire` and the links of the simulator are made of."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from iip.drivers.base cimport NEVER
-from iip.drivers.heap cimport Held
+from iip.drivers.heap cimport Held, held_before
 from iip.memory.pool cimport Pool
 from iip.wire.rng cimport Rng
 
@@ -26,8 +26,12 @@ cdef struct CoDelState:
 
 cdef struct Line:
     Pool* pool                    # of the packets on it
-    # on their way
-    Held* heap                    # the next one to leave on top
+    # on their way: those that leave in the order they came, a ring,
+    Held* road
+    uint32_t road_mask
+    uint32_t road_head            # free-running, as below
+    uint32_t road_tail
+    Held* heap                    # and the others, the next one to leave on top
     uint32_t n
     uint32_t limit                # packets on their way and waiting
     uint64_t order
@@ -79,12 +83,23 @@ cdef inline uint32_t line_waiting(const Line* line) noexcept nogil:
 
 cdef inline uint32_t line_held(const Line* line) noexcept nogil:
     """Packets on the line."""
-    return line.n + line.tail - line.head
+    return line.n + line.road_tail - line.road_head + line.tail - line.head
+
+
+cdef inline Held* line_first(const Line* line) noexcept nogil:
+    """The next one to leave of those on their way; NULL: there is none."""
+    cdef Held* first = &line.road[line.road_head & line.road_mask]
+    if line.road_head == line.road_tail:
+        return &line.heap[0] if line.n else NULL
+    if line.n and held_before(&line.heap[0], first):
+        return &line.heap[0]
+    return first
 
 
 cdef inline int64_t line_next(const Line* line) noexcept nogil:
     """No packet leaves before that; the next one may leave later."""
-    cdef int64_t at = line.heap[0].at if line.n else NEVER
+    cdef Held* first = line_first(line)
+    cdef int64_t at = NEVER if first == NULL else first.at
     if line.head != line.tail:
         at = min(at, line.busy_until + line.delay)
     return at

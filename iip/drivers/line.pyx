@@ -31,8 +31,16 @@ cdef uint64_t _chance(object p):
     return <uint64_t>(p * 4294967296.0)
 
 
-cdef int _line_queue(Line* line, object queue) except -1:
+cdef uint32_t _power(uint32_t n) noexcept:
+    """The power of two that is not below `n`."""
     cdef uint32_t size = 1
+    while size < n:
+        size *= 2
+    return size
+
+
+cdef int _line_queue(Line* line, object queue) except -1:
+    cdef uint32_t size
     if isinstance(queue, int):
         queue = DropTail(bytes=queue)
     line.max_bytes = queue.bytes
@@ -44,8 +52,7 @@ cdef int _line_queue(Line* line, object queue) except -1:
         line.ecn = queue.ecn
     else:
         line.mark = queue.mark
-    while size < line.limit:
-        size *= 2
+    size = _power(line.limit)
     line.mask = size - 1
     line.fifo = <Waiting*>calloc(size, sizeof(Waiting))
     return 0
@@ -55,10 +62,12 @@ cdef int line_init(Line* line, object s, uint64_t seed, str medium) except -1:
     """`s`: `Impairments`; `medium`: ``"ethernet"`` or ``"ip"``. The pool is set by the caller."""
     line.limit = s.limit
     line.heap = <Held*>calloc(line.limit, sizeof(Held))
+    line.road_mask = _power(line.limit) - 1
+    line.road = <Held*>calloc(line.road_mask + 1, sizeof(Held))
     line.ns_per_byte = 8e9 / s.rate if s.rate else 0.0
     if s.rate:
         _line_queue(line, s.queue)
-    if line.heap == NULL or (s.rate and line.fifo == NULL):
+    if line.heap == NULL or line.road == NULL or (s.rate and line.fifo == NULL):
         raise MemoryError("no memory for the packets on the wire")
     if isinstance(s.loss, GilbertElliott):
         line.loss, line.loss_bad = _chance(s.loss.good), _chance(s.loss.bad)
@@ -79,15 +88,25 @@ cdef int line_init(Line* line, object s, uint64_t seed, str medium) except -1:
 cdef void line_dispose(Line* line) noexcept:
     """Free the memory of the line, not its packets."""
     free(line.heap)
+    free(line.road)
     free(line.fifo)
-    line.heap = NULL
+    line.heap = line.road = NULL
     line.fifo = NULL
+
+
+cdef inline uint32_t _leave(Line* line) noexcept nogil:
+    """Take the next one off the road."""
+    cdef Held* first = line_first(line)
+    if first == &line.heap[0]:
+        return heap_pop(line.heap, &line.n).item
+    line.road_head += 1
+    return first.item
 
 
 cdef void line_clear(Line* line) noexcept nogil:
     """Give the packets on the line back to the pool."""
-    while line.n:
-        pkt_free(line.pool, heap_pop(line.heap, &line.n).item)
+    while line_first(line) != NULL:
+        pkt_free(line.pool, _leave(line))
     while line.head != line.tail:
         pkt_free(line.pool, line.fifo[line.head & line.mask].packet)
         line.head += 1
@@ -255,10 +274,12 @@ cdef void _travel(Line* line, uint32_t packet, int64_t start) noexcept nogil:
     if (dice >> 32) < line.reorder:
         line.reordered += 1
         item.at += line.reorder_delay
+        heap_push(line.heap, &line.n, item)
     else:
         item.at = max(item.at, line.last_at)
         line.last_at = item.at
-    heap_push(line.heap, &line.n, item)
+        line.road[line.road_tail & line.road_mask] = item
+        line.road_tail += 1
 
 
 cdef void _advance(Line* line, int64_t now) noexcept nogil:
@@ -331,18 +352,19 @@ cdef void line_admit(Line* line, uint32_t packet, int64_t now) noexcept nogil:
 
 cdef uint32_t line_pop(Line* line, int64_t now) noexcept nogil:
     """The next packet that has arrived by `now`, NIL if there is none."""
+    cdef Held* first
     _advance(line, now)
-    if line.n and line.heap[0].at <= now:
-        return heap_pop(line.heap, &line.n).item
-    return NIL
+    first = line_first(line)
+    return _leave(line) if first != NULL and first.at <= now else NIL
 
 
 cdef void line_return(Line* line, uint32_t packet, int64_t now) noexcept nogil:
     """Put a popped packet back, in front of all others: nobody could take it. Several: the last one first."""
+    cdef Held* first = line_first(line)
     cdef Held item
     item.item = packet
-    item.at = min(now, line.heap[0].at) if line.n else now
+    item.at = now if first == NULL else min(now, first.at)
     item.order = 0
-    if line.n and line.heap[0].at == item.at and line.heap[0].order == 0:
+    if first != NULL and first.at == item.at and first.order == 0:
         item.at -= 1
     heap_push(line.heap, &line.n, item)
