@@ -6,13 +6,18 @@ holder; who wants to share takes a slice or a clone. An owner counts the views o
 included: they live as long as any of them. Packets are descriptor indexes.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from iip.wire.bytes cimport likely, unlikely
+from iip.memory.raw cimport CACHE_LINE
+from iip.wire.bytes cimport likely, prefetch, unlikely
 
 cdef extern from *:
     """
     #define IIP_NIL 0xFFFFFFFFu
     """
     const uint32_t NIL "IIP_NIL"  # no packet
+
+cdef enum:
+    FREE_AHEAD = 4                # packets that are taken after the next one and asked for already
+
 
 cdef enum:
     # what descriptor this is
@@ -128,7 +133,7 @@ cdef inline void _pkt_reset(Packet* k, uint32_t flags) noexcept nogil:
 
 cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
     """An empty packet with the pool's headroom in front, one reference; NIL (counted) if none is left."""
-    cdef uint32_t i
+    cdef uint32_t i, ahead
     cdef Packet* k
     if unlikely(pool.n_free_direct == 0):
         pool.exhausted += 1
@@ -136,6 +141,10 @@ cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
     pool.n_free_direct -= 1
     i = pool.free_direct[pool.n_free_direct]
     k = &pool.packets[i]
+    if likely(pool.n_free_direct >= FREE_AHEAD):
+        ahead = pool.free_direct[pool.n_free_direct - FREE_AHEAD]
+        prefetch(&pool.packets[ahead])
+        prefetch(pool.arena + <size_t>ahead * pool.cell_size + pool.headroom - CACHE_LINE)
     _pkt_reset(k, 0)
     k.off = pool.headroom
     return i

@@ -9,7 +9,7 @@ from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
-from iip.tcp.scoreboard cimport mark_sacked
+from iip.tcp.scoreboard cimport expect_next, mark_sacked
 from iip.tcp.tcb cimport CC_RATE, rec_space
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport SackBlock
@@ -79,6 +79,7 @@ cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info
         i = _from_within(s, t, i, left)
     while i != NIL:
         k = pkt(s.pool, i)
+        expect_next(s, k)
         if steps[0] == 0:
             return k.seq
         steps[0] -= 1
