@@ -4,7 +4,7 @@ from iip.engine cimport Engine, NativeHandler
 
 
 cdef class Ticker(NativeHandler):
-    """A handler whose `tick` the loop of its thread calls before each run of the engine."""
+    """A handler whose `tick` the loop of its thread calls before each run of the engine, and before it may sleep."""
 
     cdef int64_t tick(self, Engine engine, int64_t now) noexcept nogil:
         """Do what is due; when to be called again at the latest, ns."""
