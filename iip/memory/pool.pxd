@@ -56,7 +56,7 @@ cdef struct Packet:
     uint32_t refs                 # owners: views of the bytes, itself included
     uint32_t parent               # indirect: the owner of the bytes; otherwise itself
     uint32_t flags
-    uint16_t l3                   # offsets of the headers from `buf`; l3 of a record: its place in `Tcp.flight`
+    uint16_t l3                   # offsets of the headers from `buf`; see also order.pxd
     uint16_t l4
     uint16_t csum_off             # from l4
     uint16_t gso_size

@@ -1,6 +1,7 @@
 """What leaves: see output.pxd."""
 from libc.stdint cimport int32_t
 from libc.string cimport memset
+from iip.memory.order cimport order_note
 from iip.memory.pool cimport (
     NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt, pool_low, pool_very_low,
     pool_views_low)
@@ -17,7 +18,7 @@ from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport mark_unsent, note_flight, sent_append, sent_remove
+from iip.tcp.scoreboard cimport expect_next, mark_unsent, sent_append, sent_remove
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
@@ -133,6 +134,7 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
     while t.lost and i != NIL:
         k = pkt(s.pool, i)
         if not k.flags & REC_LOST:
+            expect_next(s, k)
             i = k.qnext
             t.rtx_hint = i
             continue
@@ -267,7 +269,7 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
     sent_append(s, t, rec, k)
-    note_flight(s, rec, k)
+    order_note(&s.flight, rec, k)
     t.snd_nxt += rec_space(k)
 
 

@@ -1,5 +1,6 @@
 """Payload: see receive.pxd."""
 from libc.string cimport memcpy
+from iip.memory.order cimport order_ahead, order_note
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
 from iip.net.link cimport chain_slice
@@ -13,7 +14,7 @@ from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
 from iip.verdict cimport (
     count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
     tcp_rx_window_exceeded)
-from iip.wire.bytes cimport likely, unlikely
+from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport TH_ACK, TH_FIN
 
@@ -62,6 +63,9 @@ cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
         if seq_gt(k.seq, t.rcv_nxt):
             break
         t.ooo_head = k.qnext
+        prefetch(pkt(s.pool, order_ahead(&s.held, k)))
+        if k.next != NIL:
+            prefetch(pkt(s.pool, k.next))     # the application's turn comes after this
         t.n_ooo -= 1
         s.n_ooo -= 1
         overlap = t.rcv_nxt - k.seq
@@ -90,6 +94,7 @@ cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexce
         pkt(s.pool, before).qnext = packet
     if k.qnext == NIL:
         t.ooo_tail = packet
+    order_note(&s.held, packet, k)
     block_is(s, packet, packet)
     if before != NIL:
         block_join(s, before, packet)

@@ -2,16 +2,13 @@
 
 A record is on that list unless it is SACKed or lost; a retransmission puts it at the end again.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from iip.memory.order cimport order_ahead
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
 from iip.memory.raw cimport CACHE_LINE
 from iip.tcp.tcb cimport CC_LOST, AckInfo, Tcb, Tcp, rec_space
 from iip.wire.bytes cimport prefetch, unlikely
 from iip.wire.seq cimport seq_lt
-
-
-cdef enum:
-    RECORDS_AHEAD = 8
 
 
 cdef inline void expect_record(Packet* k) noexcept nogil:
@@ -20,17 +17,10 @@ cdef inline void expect_record(Packet* k) noexcept nogil:
     prefetch(<const uint8_t*>k + CACHE_LINE)
 
 
-cdef inline void note_flight(Tcp* s, uint32_t i, Packet* k) noexcept nogil:
-    """A record leaves for the first time."""
-    k.l3 = <uint16_t>s.n_flight
-    s.flight[k.l3] = i
-    s.n_flight += 1
-
-
 cdef inline void expect_next(Tcp* s, Packet* k) noexcept nogil:
     """Ask for the record that left a few after this one: most are acknowledged in the order they left, whatever their
-    connection, and no cache holds thousands."""
-    expect_record(pkt(s.pool, s.flight[<uint16_t>(k.l3 + RECORDS_AHEAD)]))
+    connection."""
+    expect_record(pkt(s.pool, order_ahead(&s.flight, k)))
 
 
 cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:

@@ -2,13 +2,14 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+from iip.memory.order cimport order_fini, order_init
 from iip.memory.pool cimport NIL
 from iip.memory.raw cimport CACHE_LINE, free_lines, zalloc_lines
 from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
 from iip.tcp.tcb cimport (
-    EXTRA, EXTRA_ECN, FASTOPEN_CLIENT, FLIGHT, HOT_LINES, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, AccEcn, DemuxEntry,
+    EXTRA, EXTRA_ECN, FASTOPEN_CLIENT, HOT_LINES, PORT_COUNTERS, TCB_STRIDE, WHEEL_TICK_SHIFT, AccEcn, DemuxEntry,
     FastOpenEntry, Tcb, TcpConf)
 from iip.tcp.wheel cimport wheel_init
 from iip.wire.rng cimport rng_below, rng_seed, splitmix64
@@ -132,8 +133,7 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
     s.tcb_base = slab.objects
     s.table = <DemuxEntry*>zalloc_lines(size, sizeof(DemuxEntry))
     s.extra = <uint8_t*>calloc(config.max_connections, EXTRA)
-    s.flight = <uint32_t*>calloc(FLIGHT, sizeof(uint32_t))
-    if s.table == NULL or s.extra == NULL or s.flight == NULL:
+    if s.table == NULL or s.extra == NULL or not (order_init(&s.flight) and order_init(&s.held)):
         tcp_teardown(s)
         raise MemoryError(f"no memory for the table of max_connections={config.max_connections}")
     s.table_mask = size - 1
@@ -161,12 +161,12 @@ cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) e
 cdef void tcp_teardown(Tcp* s):
     free_lines(s.table)
     free(s.extra)
-    free(s.flight)
+    order_fini(&s.flight)
+    order_fini(&s.held)
     free(s.tally)
     free(s.fastopen_cache)
     s.table = NULL
     s.extra = NULL
-    s.flight = NULL
     s.tally = NULL
     s.fastopen_cache = NULL
     if s.tcbs != NULL:

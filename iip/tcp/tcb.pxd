@@ -1,5 +1,6 @@
 """The transmission control block: everything a connection is, and what all connections of a stack share."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from iip.memory.order cimport Order
 from iip.memory.pool cimport NIL, Packet, Pool
 from iip.memory.slab cimport Slab
 from iip.net.state cimport Net
@@ -499,7 +500,6 @@ cdef enum:
     EXTRA_LIMITS = 224            # algorithm, from here `Limits`,
     EXTRA_ECN = 248               # and from here `AccEcn`
     TCB_STRIDE = 960              # bytes a connection takes; sizeof(Tcb) rounded up to cache lines
-    FLIGHT = 65536                # records that are found by the order they left: as many as 16 bits count
     HOT_LINES = 8                 # of them, up to Tcb.wheel_next
 
 cdef enum:
@@ -577,8 +577,8 @@ cdef struct Tcp:
     uint32_t max_ooo              # and their limit, so that gaps cannot take the pool
     uint32_t ts_now               # timestamp clock, ms
     int64_t now
-    uint32_t* flight              # FLIGHT records by the order they left, a ring; it may have gone round
-    uint32_t n_flight
+    Order flight                  # records as they left,
+    Order held                    # and packets as they came to wait behind a gap
     int64_t next_timer            # no entry of the wheel is due before
     void* engine                  # for congestion control in Python
     Wheel wheel
