@@ -82,12 +82,12 @@ def bulk(*, handler="cython", connections=1, copy=False, **options):
 
 def in_flight(segments, *, loss=0.0):
     """As `bulk`, with always so many segments of 1448 bytes in flight: in the link's queue, or with `loss` on a wire of
-    that length, of which each round brings 64."""
-    native.register_unyielding()
+    that length, of which each round brings 64. There the receiver has room for what waits behind gaps, too."""
     room = 1448 * segments
+    native.register_unyielding(room)
     wire = Impairments(loss=loss, delay=segments / 64 * STEP * 1e-9) if loss else None
-    return bulk(packets=8192 + 6 * segments, wire=wire, settings={
-        "congestion": "unyielding", "autotune": False, "receive_buffer": room, "send_buffer": 2 * room, "out_of_order": 1 << 16})
+    return bulk(packets=8192 + (12 if loss else 6) * segments, wire=wire, settings={
+        "congestion": "unyielding", "autotune": False, "receive_buffer": 4 * room if loss else room, "send_buffer": 4 * room if loss else 2 * room, "out_of_order": 1 << 16})
 
 
 def cycle(*, width=32, size=1, slots=512, **options):

@@ -344,8 +344,11 @@ cdef class BulkSink(NativeHandler):
 cdef CongestionOps unyielding
 
 
+cdef uint32_t unyielding_window = MAX_CWND
+
+
 cdef void _open_wide(Tcp* s, Tcb* t) noexcept nogil:
-    t.cwnd = MAX_CWND
+    t.cwnd = unyielding_window
 
 
 cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
@@ -353,7 +356,7 @@ cdef void _on_ack(Tcp* s, Tcb* t, AckInfo* ack) noexcept nogil:
 
 
 cdef uint32_t _on_loss(Tcp* s, Tcb* t, uint32_t in_flight) noexcept nogil:
-    return MAX_CWND
+    return unyielding_window
 
 
 cdef void _nothing(Tcp* s, Tcb* t) noexcept nogil:
@@ -372,8 +375,10 @@ unyielding.on_undo = unyielding.release = _nothing
 unyielding.on_idle = _on_idle
 
 
-def register_unyielding():
-    """Make it known, as ``"unyielding"``: the peer's window alone says how much is in flight, with and without loss. For
+def register_unyielding(window=MAX_CWND):
+    """Make it known, as ``"unyielding"``: `window` bytes are in flight, if the peer takes so many, with and without loss. For
     measuring only: on a network it would be a nuisance."""
+    global unyielding_window
+    unyielding_window = window
     if congestion_named(unyielding.name) == NULL:
         congestion_register(&unyielding)
