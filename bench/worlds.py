@@ -86,8 +86,10 @@ def in_flight(segments, *, loss=0.0):
     room = 1448 * segments
     native.register_unyielding(room)
     wire = Impairments(loss=loss, delay=segments / 64 * STEP * 1e-9) if loss else None
-    return bulk(packets=8192 + (12 if loss else 6) * segments, wire=wire, settings={
-        "congestion": "unyielding", "autotune": False, "receive_buffer": 4 * room if loss else room, "send_buffer": 4 * room if loss else 2 * room, "out_of_order": 1 << 16})
+    receive, send, packets = (4, 4, 12) if loss else (1, 2, 6)
+    return bulk(packets=8192 + packets * segments, wire=wire, settings={
+        "congestion": "unyielding", "autotune": False, "receive_buffer": receive * room, "send_buffer": send * room,
+        "out_of_order": 1 << 16})
 
 
 def cycle(*, width=32, size=1, slots=512, **options):
