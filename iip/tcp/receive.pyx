@@ -221,6 +221,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             if seq_geq(end, packet_end(k)):
                 if verdict == tcp_old_duplicate:
                     receive_note_duplicate(s, t, k.seq, k.total_len)
+                    _note_recent(t, k.seq, k.total_len)     # its block is told first all the same (RFC 2018 §4)
                 pkt_free(s.pool, packet)
                 return verdict
             if seq_gt(end, k.seq):

@@ -1,4 +1,6 @@
 """Segment text, in every state (RFC 9293 §3.10.7.4, first and seventh)."""
+import random
+
 import pytest
 
 from iip import Reason
@@ -184,6 +186,38 @@ def test_overlaps(wire, order, sack):
     assert stream(wire) == DATA
     assert wire.row["out_of_order"] == 0
     assert wire.engine.pool.full
+
+
+def runs(arrived):
+    """The stretches [left, right) of bytes that have arrived, from a set of their numbers."""
+    edges = sorted({i for i in arrived if i - 1 not in arrived} | {i + 1 for i in arrived if i + 1 not in arrived})
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_ack_tells_of_whole_blocks(make, seed):
+    """Long and short segments in any order, over gaps and over each other, as large as a packet and as small as a byte: what
+    waits is told in its whole extent, the latest first, as much as there is room for (RFC 2018 §4)."""
+    dice = random.Random(seed)
+    wire = make(dsack=False)
+    peer = enter(wire, ESTABLISHED, options=opt_sack_permitted())
+    start, data = peer.nxt, dice.randbytes(12_000)
+    arrived, got = set(), b""
+    while len(got) < len(data):
+        left = dice.randrange(len(data)) if dice.random() < 0.9 else len(got)
+        right = min(left + dice.choice([1, 5, 100, 250, 300, 1000, 1400]), len(data))
+        peer.send(ACK, seq=start + left, data=data[left:right])
+        arrived |= set(range(left, right))
+        got += stream(wire)
+        waiting = [run for run in runs(arrived) if run[0] > len(got)]
+        assert len(got) == next((a for a in range(len(data)) if a not in arrived), len(data))
+        blocks = [(a - start, b - start) for a, b in wire.sent[-1].options.sack]
+        assert set(blocks) <= set(waiting)
+        assert len(blocks) == min(4, len(waiting)) == len(set(blocks))
+        if left > len(got):
+            assert blocks[0][0] <= left < blocks[0][1]
+        wire.sent.clear()
+    assert got == data
 
 
 def test_first_copy_wins(wire):
