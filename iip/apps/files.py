@@ -77,7 +77,7 @@ def respond(root: str, target: str, headers: dict[bytes, bytes], listing: bool =
 
 
 def _file(fd: int, path: str, info: os.stat_result, headers: dict[bytes, bytes]) -> Body:
-    modified = _http_date(int(info.st_mtime))
+    modified = http_date(int(info.st_mtime))
     common = [("Content-Type", _media_type(os.path.basename(path))), ("Last-Modified", modified), ("Accept-Ranges", "bytes")]
     wanted = headers.get(b"range")
     if wanted is not None and headers.get(b"if-range", modified.encode()) == modified.encode():
@@ -93,7 +93,8 @@ def _file(fd: int, path: str, info: os.stat_result, headers: dict[bytes, bytes])
 
 
 @functools.lru_cache(1024)
-def _http_date(seconds: int) -> str:
+def http_date(seconds: int) -> str:
+    """A time as fields write it (RFC 9110 §5.6.7)."""
     return email.utils.formatdate(seconds, usegmt=True)
 
 

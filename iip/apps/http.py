@@ -1,13 +1,12 @@
 """An HTTP/1.1 file server: GET and HEAD, keep-alive, ranges."""
 from __future__ import annotations
 
-import email.utils
 import http.client
 import os
 import time
 
 from iip import Connection, Handler, Payload, Reason
-from iip.apps.files import CHUNK, Body, respond, text
+from iip.apps.files import CHUNK, Body, http_date, respond, text
 from iip.apps.http_requests import Refusal, Request, Requests
 from iip.apps.pending import Pending
 
@@ -26,7 +25,6 @@ class HttpServer(Handler):
         self.listing = listing
         self.server = server
         self.requests = 0
-        self._date: tuple[int, str] = (-1, "")
 
     def tcp_accepted(self, conn: Connection) -> None:
         conn.context = _Session()
@@ -95,7 +93,8 @@ class HttpServer(Handler):
         session.busy = True
 
     def _head(self, body: Body, last: bool) -> bytes:
-        fields = [("Server", self.server), ("Date", self._now()), ("Content-Length", str(body.length)), *body.headers]
+        fields = [("Server", self.server), ("Date", http_date(int(time.time()))), ("Content-Length", str(body.length)),
+                  *body.headers]
         if last:
             fields.append(("Connection", "close"))
         lines = [f"HTTP/1.1 {body.status} {http.client.responses[body.status]}", *(f"{name}: {value}" for name, value in fields)]
@@ -122,13 +121,6 @@ class HttpServer(Handler):
             session.pending.add(data)
         session.busy = False
         return True
-
-    def _now(self) -> str:
-        # once per second is enough
-        second = int(time.time())
-        if self._date[0] != second:
-            self._date = (second, email.utils.formatdate(second, usegmt=True))
-        return self._date[1]
 
 
 class _Session:

@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free
 from iip.drivers.heap cimport Held, heap_pop, heap_push
 from iip.drivers.queue cimport packet_copy
 from iip.memory.pool cimport (NIL, PKT_INDIRECT, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_data, pkt_free)
+from iip.memory.sizes cimport power_of_two
 from iip.wire.bytes cimport load16_be, store16_be
 from iip.wire.checksum cimport csum_update16
 from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
@@ -31,16 +32,7 @@ cdef uint64_t _chance(object p):
     return <uint64_t>(p * 4294967296.0)
 
 
-cdef uint32_t _power(uint32_t n) noexcept:
-    """The power of two that is not below `n`."""
-    cdef uint32_t size = 1
-    while size < n:
-        size *= 2
-    return size
-
-
 cdef int _line_queue(Line* line, object queue) except -1:
-    cdef uint32_t size
     if isinstance(queue, int):
         queue = DropTail(bytes=queue)
     line.max_bytes = queue.bytes
@@ -52,9 +44,8 @@ cdef int _line_queue(Line* line, object queue) except -1:
         line.ecn = queue.ecn
     else:
         line.mark = queue.mark
-    size = _power(line.limit)
-    line.mask = size - 1
-    line.fifo = <Waiting*>calloc(size, sizeof(Waiting))
+    line.mask = power_of_two(line.limit) - 1
+    line.fifo = <Waiting*>calloc(line.mask + 1, sizeof(Waiting))
     return 0
 
 
@@ -62,7 +53,7 @@ cdef int line_init(Line* line, object s, uint64_t seed, str medium) except -1:
     """`s`: `Impairments`; `medium`: ``"ethernet"`` or ``"ip"``. The pool is set by the caller."""
     line.limit = s.limit
     line.heap = <Held*>calloc(line.limit, sizeof(Held))
-    line.road_mask = _power(line.limit) - 1
+    line.road_mask = power_of_two(line.limit) - 1
     line.road = <Held*>calloc(line.road_mask + 1, sizeof(Held))
     line.ns_per_byte = 8e9 / s.rate if s.rate else 0.0
     if s.rate:

@@ -5,17 +5,17 @@ from libc.string cimport memcpy
 
 from iip.memory.pool cimport (NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, Pool, pkt, pkt_alloc, pkt_data, pkt_free,
                               pkt_tailroom)
+from iip.memory.sizes cimport power_of_two
 
 from iip.errors import ConfigError
 
 
 cdef int queue_init(PacketQueue* q, object capacity) except -1:
     """Make a queue of up to `capacity` packets."""
-    cdef uint32_t size = 1
+    cdef uint32_t size
     if isinstance(capacity, bool) or not isinstance(capacity, int) or not 1 <= capacity <= 1 << 24:
         raise ConfigError(f"capacity={capacity!r}: must be from 1 to {1 << 24} packets")
-    while size < <uint32_t>capacity:
-        size *= 2
+    size = power_of_two(<uint32_t>capacity)
     q.slots = <uint32_t*>calloc(size, sizeof(uint32_t))
     if q.slots == NULL:
         raise MemoryError("no memory for a packet queue")

@@ -109,7 +109,7 @@ cdef bint _absorb(Tcp* s, uint32_t first, uint32_t second) noexcept nogil:
     cdef Packet* f = pkt(s.pool, first)
     cdef Packet* k = pkt(s.pool, second)
     cdef uint32_t n = k.total_len
-    if n > CRUMB or f.seq + f.total_len != k.seq or k.next != NIL or f.next != NIL:
+    if n > CRUMB or packet_end(f) != k.seq or k.next != NIL or f.next != NIL:
         return False
     if f.flags & (PKT_INDIRECT | PKT_EXTERNAL) or f.refs != 1 or pkt_tailroom(f) < n:
         return False
@@ -270,7 +270,7 @@ cdef void _receive_around(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcep
     while packet != NIL:
         k = pkt(s.pool, packet)
         rest = NIL
-        if seq_geq(t.rcv_nxt, k.seq + k.total_len):
+        if seq_geq(t.rcv_nxt, packet_end(k)):
             pkt_free(s.pool, packet)
             return
         if t.rcv_nxt != k.seq:
@@ -278,9 +278,9 @@ cdef void _receive_around(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcep
             k.seq = t.rcv_nxt
         if t.ooo_head != NIL:
             f = pkt(s.pool, t.ooo_head)
-            if seq_lt(f.seq, k.seq + k.total_len):
-                rest = _beyond(s, packet, f.seq + f.total_len)
-                pkt_trim_tail(s.pool, packet, k.seq + k.total_len - f.seq)
+            if seq_lt(f.seq, packet_end(k)):
+                rest = _beyond(s, packet, packet_end(f))
+                pkt_trim_tail(s.pool, packet, packet_end(k) - f.seq)
         receive_in_order(s, t, packet, k.total_len)
         _deliver_following(s, t)
         packet = rest

@@ -5,6 +5,7 @@ from libc.string cimport memset
 from iip.memory.order cimport order_fini, order_init
 from iip.memory.pool cimport NIL
 from iip.memory.raw cimport CACHE_LINE, free_lines, zalloc_lines
+from iip.memory.sizes cimport power_of_two
 from iip.memory.slab cimport slab_fini, slab_init
 from iip.tcp.congestion cimport congestion_find
 from iip.tcp.limits cimport TallyEntry
@@ -83,25 +84,17 @@ cdef int tcp_configure(TcpConf* c, object config) except -1:
     return 0
 
 
-cdef uint32_t _power(uint32_t n):
-    """The power of two that is not below `n`."""
-    cdef uint32_t size = 16
-    while size < n:
-        size *= 2
-    return size
-
-
 cdef int _tables(Tcp* s, object config) except -1:
     """Tables that only some settings need."""
     cdef uint32_t size
     if config.connections_per_peer or config.half_open_per_peer or config.half_open_per_port:
-        size = _power(4 * <uint32_t>config.max_connections)
+        size = power_of_two(max(16, 4 * <uint32_t>config.max_connections))
         s.tally_mask = size - 1
         s.tally = <TallyEntry*>calloc(size, sizeof(TallyEntry))
         if s.tally == NULL:
             raise MemoryError(f"no memory to count the connections of max_connections={config.max_connections} by peer")
     if s.conf.fastopen & FASTOPEN_CLIENT:
-        size = _power(config.fastopen_cache)
+        size = power_of_two(max(16, <uint32_t>config.fastopen_cache))
         s.fastopen_mask = size - 1
         s.fastopen_cache = <FastOpenEntry*>calloc(size, sizeof(FastOpenEntry))
         if s.fastopen_cache == NULL:
@@ -111,7 +104,7 @@ cdef int _tables(Tcp* s, object config) except -1:
 
 cdef int tcp_setup(Tcp* s, object config, Net* net, Slab* slab, uint64_t seed) except -1:
     """Everything a stack's TCP will ever need. `slab` is initialised here. Raises ConfigError, MemoryError."""
-    cdef uint32_t size = _power(2 * <uint32_t>config.max_connections)
+    cdef uint32_t size = power_of_two(max(16, 2 * <uint32_t>config.max_connections))
     cdef int i
     if sizeof(Tcb) > TCB_STRIDE:
         raise SystemError(f"a connection takes {sizeof(Tcb)} bytes, more than TCB_STRIDE")
