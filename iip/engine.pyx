@@ -36,6 +36,7 @@ from iip.errors import ConfigError
 cdef enum:
     MAX_LOOPED = 256              # packets to ourselves handled in one run
     OFFERED = 256                 # packets offered to the driver at once
+    EXPECTED = 16                 # packets that are asked for before their turn
     MAX_LATE = 16                 # full bursts in a row that timers wait for
     SOFTWARE_CAPS = CAP_TSO4 | CAP_TSO6 | CAP_TX_IP_CSUM | CAP_TX_L4_CSUM     # what segmentation in software offers
 
@@ -355,19 +356,25 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int n = self.driver.rx_burst(now, self.rx, self.burst), i, _i
     cdef uint32_t looped
     cdef uint64_t octets = 0
-    cdef int received = n
+    cdef int received = n, expected
+    cdef bint many
     if n:
-        for i in range(n):
+        many = slab_in_use(self.slab) > AHEAD_MANY
+        expected = n if unlikely(many or self.gro) else min(n, <int>EXPECTED)
+        for i in range(expected):
             octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[i]))
         count_n(self.counters, rx_packets, n)
-        count_n(self.counters, rx_bytes, octets)
         if unlikely(self.gro) and n > 1:
             n = gro_burst(self.net, self.rx, n)
-        if unlikely(slab_in_use(self.slab) > AHEAD_MANY):
+        if unlikely(many):
             _input_many(self, n)
         else:
             for i in range(n):
+                if expected < n:
+                    octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[expected]))
+                    expected += 1
                 _input_one(self, self.rx[i])
+        count_n(self.counters, rx_bytes, octets)
     if unlikely(self.net.loop_head != NIL):
         for _i in range(MAX_LOOPED):
             looped = net_loopback_pop(self.net)

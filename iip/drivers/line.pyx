@@ -12,7 +12,7 @@ from iip.drivers.heap cimport Held, heap_pop, heap_push
 from iip.drivers.queue cimport packet_copy
 from iip.memory.pool cimport (NIL, PKT_INDIRECT, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_data, pkt_free)
 from iip.memory.sizes cimport power_of_two
-from iip.wire.bytes cimport load16_be, store16_be
+from iip.wire.bytes cimport load16_be, prefetch, store16_be
 from iip.wire.checksum cimport csum_update16
 from iip.wire.ethernet cimport ETH_HLEN, ETH_IPV4, ETH_IPV6, eth_type
 from iip.wire.rng cimport rng_next, rng_seed
@@ -24,6 +24,7 @@ cdef enum:
     ECN_CE = 3
     CODEL_RESUME = 16             # intervals after which the drop rate starts afresh (RFC 8289 §4.2)
     CODEL_SMALL = 1500            # a queue of one packet is no queue, bytes
+    AHEAD = 8                     # packets before their turn
 
 
 # -- set-up --------------------------------------------------------------------------------------------------
@@ -91,6 +92,7 @@ cdef inline uint32_t _leave(Line* line) noexcept nogil:
     if first == &line.heap[0]:
         return heap_pop(line.heap, &line.n).item
     line.road_head += 1
+    prefetch(pkt(line.pool, line.road[(line.road_head + AHEAD) & line.road_mask].item))     # no cache holds a long road
     return first.item
 
 

@@ -17,6 +17,7 @@ cdef extern from *:
 
 cdef enum:
     FREE_AHEAD = 4                # packets that are taken after the next one and asked for already
+    VIEWS_AHEAD = 8
 
 
 cdef enum:
@@ -134,6 +135,7 @@ cdef inline void _pkt_reset(Packet* k, uint32_t flags) noexcept nogil:
 cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
     """An empty packet with the pool's headroom in front, one reference; NIL (counted) if none is left."""
     cdef uint32_t i, ahead
+    cdef const uint8_t* cell
     cdef Packet* k
     if unlikely(pool.n_free_direct == 0):
         pool.exhausted += 1
@@ -144,7 +146,9 @@ cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
     if likely(pool.n_free_direct >= FREE_AHEAD):
         ahead = pool.free_direct[pool.n_free_direct - FREE_AHEAD]
         prefetch(&pool.packets[ahead])
-        prefetch(pool.arena + <size_t>ahead * pool.cell_size + pool.headroom - CACHE_LINE)
+        cell = pool.arena + <size_t>ahead * pool.cell_size + pool.headroom
+        prefetch(cell - 2 * CACHE_LINE)
+        prefetch(cell - CACHE_LINE)
     _pkt_reset(k, 0)
     k.off = pool.headroom
     return i
@@ -173,7 +177,7 @@ cdef inline uint32_t pkt_root(Pool* pool, uint32_t i) noexcept nogil:
 
 cdef inline uint32_t pkt_slice(Pool* pool, uint32_t src, uint32_t off, uint32_t n) noexcept nogil:
     """A new view of `n` bytes from `off` (from the start of the buffer) of one piece; NIL if none is left."""
-    cdef uint32_t i, root
+    cdef uint32_t i, root, ahead
     cdef Packet* k
     cdef Packet* s
     if unlikely(pool.n_free_indirect == 0):
@@ -181,6 +185,10 @@ cdef inline uint32_t pkt_slice(Pool* pool, uint32_t src, uint32_t off, uint32_t 
         return NIL
     pool.n_free_indirect -= 1
     i = pool.free_indirect[pool.n_free_indirect]
+    if likely(pool.n_free_indirect >= VIEWS_AHEAD):
+        ahead = pool.free_indirect[pool.n_free_indirect - VIEWS_AHEAD]
+        prefetch(&pool.packets[ahead])
+        prefetch(&pool.packets[ahead].qprev)
     k = &pool.packets[i]
     s = &pool.packets[src]
     root = s.parent

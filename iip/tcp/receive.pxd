@@ -1,9 +1,10 @@
 """Payload: in order to the application, out of order into a bounded queue."""
 from libc.stdint cimport uint32_t
-from iip.memory.pool cimport NIL, Packet, pkt
+from iip.memory.pool cimport NIL, Packet, pkt, pkt_free
 from iip.tcp.acks cimport acks_note_arrival
 from iip.tcp.conn cimport mark_ready
 from iip.tcp.tcb cimport EV_PAYLOAD, Tcb, Tcp
+from iip.wire.bytes cimport unlikely
 from iip.wire.tcp cimport Segment
 
 
@@ -21,6 +22,21 @@ cdef inline void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) n
     t.bytes_received += n
     acks_note_arrival(s, t)
     mark_ready(s, t, EV_PAYLOAD)
+
+
+cdef inline uint32_t without_headers(Tcp* s, uint32_t packet) noexcept nogil:
+    """A packet with payload, from its first byte on. A piece that held nothing but headers goes back while its cell is in the
+    cache; nobody needs it as long as the payload waits."""
+    cdef Packet* k = pkt(s.pool, packet)
+    cdef uint32_t following
+    while unlikely(k.len == 0) and k.next != NIL:
+        following = k.next
+        pkt(s.pool, following).total_len = k.total_len
+        k.next = NIL
+        pkt_free(s.pool, packet)
+        packet = following
+        k = pkt(s.pool, packet)
+    return packet
 
 
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil

@@ -306,6 +306,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if seg.flags & TH_FIN and seq_geq(seg.seq + seg.len, t.rcv_nxt):
         _note_fin(s, t, seg)
     if seg.len:
+        packet = without_headers(s, packet)
         t.flags |= TF_ACK_LATER
         t.data_segs_in += 1
         if seg.len >= t.rcv_mss:

@@ -162,7 +162,12 @@ cdef uint32_t record_frame_apart(Tcp* s, uint32_t rec) noexcept nogil:
     if i == NIL:
         return NIL
     h = pkt(s.pool, i)
-    c = pkt_clone(s.pool, rec) if k.total_len > SHORT_COPY and s.net.caps & CAP_SG else NIL
+    if k.total_len <= SHORT_COPY or not s.net.caps & CAP_SG:
+        c = NIL
+    elif likely(k.next == NIL):
+        c = pkt_slice(s.pool, rec, k.off, k.len)
+    else:
+        c = pkt_clone(s.pool, rec)
     if c != NIL:
         h.next = c
     elif not _copy(s, rec, i):
