@@ -61,7 +61,7 @@ cdef uint32_t packet_copy(Pool* src, uint32_t i, Pool* dst) noexcept nogil:
     d.flags |= s.flags & ~<uint32_t>(PKT_INDIRECT | PKT_EXTERNAL)
     d.l3 = <uint16_t>(d.off + s.l3 - s.off)
     d.l4 = <uint16_t>(d.off + s.l4 - s.off)
-    d.csum_off, d.gso_size, d.segs = s.csum_off, s.gso_size, s.segs
+    d.csum_off, d.gso_size = s.csum_off, s.gso_size
     while True:
         take = min(s.len - done, pkt_tailroom(d))
         memcpy(pkt_data(d) + d.len, pkt_data(s) + done, take)

@@ -35,53 +35,80 @@ cdef enum:
     PKT_TX_L4_CSUM = 0x0200       # checksum from `l4` to the end into l4 + csum_off, which holds the pseudo-header sum
     PKT_TX_TSO4 = 0x0400          # cut into segments of gso_size payload bytes
     PKT_TX_TSO6 = 0x0800
-    # TCP retransmission record (the second cache line)
+    # TCP retransmission record
     REC_SYN = 0x00010000
     REC_FIN = 0x00020000
     REC_SACKED = 0x00040000
     REC_LOST = 0x00080000
-    REC_RETRANS = 0x00100000      # retransmitted and still thought to be in flight
+    REC_RETRANS = 0x00100000      # retransmitted and still thought to be in flight: in the connection's list of those
     REC_EVER_RETRANS = 0x00200000
     REC_PUSH = 0x00400000
     REC_APP_LIMITED = 0x00800000
 
 
-cdef struct Packet:
-    # first cache line: the bytes
-    uint8_t* buf                  # start of the buffer
-    uint32_t buf_len              # its size, bytes
-    uint32_t off                  # first byte of this packet in it
-    uint32_t len                  # bytes of this piece
-    uint32_t total_len            # bytes of the whole chain; valid in its head only
-    uint32_t next                 # next piece of the chain, or NIL
-    uint32_t refs                 # owners: views of the bytes, itself included
-    uint32_t parent               # indirect: the owner of the bytes; otherwise itself
-    uint32_t flags
-    uint16_t l3                   # offsets of the headers from `buf`; see also order.pxd
-    uint16_t l4
-    uint16_t csum_off             # from l4
-    uint16_t gso_size
-    uint32_t qnext                # link of whatever queue the packet waits in
-    uint32_t seq                  # TCP: sequence number of the first byte; reassembly: fragment offset
-    uint32_t aux                  # whoever owns the packet at the moment
-    uint32_t in_flight            # TCP: bytes in flight when it was sent, itself included
-    # second cache line: TCP's record of a segment in flight
-    uint32_t qprev
-    uint32_t tprev                # records by the time they were sent last
-    int64_t sent_at               # ns
-    int64_t delivered_at          # 0: no delivery-rate sample comes from it
-    int64_t first_sent_at
-    uint32_t delivered            # of the connection, when it was sent:
-    uint32_t lost                 # see Tcb
-    void* owner                   # external: what to hand back,
-    void (*release)(void* owner) noexcept  # and how; called with the GIL held
+cdef extern from *:
+    """
+    typedef struct {                  /* one cache line: those of thousands of packets fill all sets of a cache */
+        uint8_t* buf;
+        uint32_t buf_len, off, len, total_len, next, refs, parent, flags;
+        uint16_t l3;
+        union {
+            struct { uint16_t l4, csum_off, gso_size; };
+            struct { uint16_t n_sent, segs; };
+        };
+        uint32_t qnext, seq;
+        union {
+            uint32_t aux;
+            int64_t sent_at;
+        };
+    } iip_packet;
+    _Static_assert(sizeof(iip_packet) == 64, "a descriptor is a cache line");
+    """
+    ctypedef struct Packet "iip_packet":
+        uint8_t* buf              # start of the buffer
+        uint32_t buf_len          # its size, bytes
+        uint32_t off              # first byte of this packet in it
+        uint32_t len              # bytes of this piece
+        uint32_t total_len        # bytes of the whole chain; valid in its head only
+        uint32_t next             # next piece of the chain, or NIL
+        uint32_t refs             # owners: views of the bytes, itself included
+        uint32_t parent           # indirect: the owner of the bytes; otherwise itself
+        uint32_t flags
+        uint16_t l3               # offset of the IP header from `buf`; see also order.pxd
+        # of a packet that came or leaves:
+        uint16_t l4               # offset of the transport header from `buf`
+        uint16_t csum_off         # from l4
+        uint16_t gso_size
+        # of a record, in the same place:
+        uint16_t n_sent           # how often it was transmitted
+        uint16_t segs             # segments it stands for (TSO)
+        uint32_t qnext            # link of whatever queue the packet waits in
+        uint32_t seq              # TCP: sequence number of the first byte; reassembly: fragment offset
+        uint32_t aux              # whoever owns the packet at the moment
+        int64_t sent_at           # of a record, in the place of `aux`: when it was transmitted last, ns
+
+
+cdef struct Detail:
+    # what few packets need: another cache line for each, in another table
+    # TCP's record of a segment in flight
+    uint32_t tprev                # records that were sent again, in that order
     uint32_t tnext
-    uint16_t n_sent               # how often it was transmitted
-    uint16_t segs                 # segments it stands for (TSO)
+    int64_t first_sent_at         # of a record that was sent again, ns
+    # delivery rate, with CC_RATE: what it was like when the record left; see Tcb
+    int64_t delivered_at          # 0: no sample comes from it
+    uint32_t delivered
+    uint32_t lost
+    uint32_t send_interval        # in units of 64 ns: up to 274 s
+    uint32_t in_flight            # bytes, itself included
+    # external: what to hand back,
+    void* owner
+    void (*release)(void* owner) noexcept  # and how; called with the GIL held
+    uint64_t unused
 
 
 cdef struct Pool:
     Packet* packets
+    Detail* details
     uint32_t* free_direct         # stacks of descriptor indexes
     uint32_t* free_indirect
     uint32_t n_free_direct
@@ -99,6 +126,10 @@ cdef struct Pool:
 
 cdef inline Packet* pkt(Pool* pool, uint32_t i) noexcept nogil:
     return &pool.packets[i]
+
+
+cdef inline Detail* pkt_detail(Pool* pool, Packet* k) noexcept nogil:
+    return &pool.details[k - pool.packets]
 
 
 cdef inline uint8_t* pkt_data(Packet* k) noexcept nogil:
@@ -188,7 +219,6 @@ cdef inline uint32_t pkt_slice(Pool* pool, uint32_t src, uint32_t off, uint32_t 
     if likely(pool.n_free_indirect >= VIEWS_AHEAD):
         ahead = pool.free_indirect[pool.n_free_indirect - VIEWS_AHEAD]
         prefetch(&pool.packets[ahead])
-        prefetch(&pool.packets[ahead].qprev)
     k = &pool.packets[i]
     s = &pool.packets[src]
     root = s.parent

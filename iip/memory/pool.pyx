@@ -152,6 +152,7 @@ cdef uint32_t pkt_external(Pool* pool, uint8_t* data, uint32_t n, void* owner,
     the last view is gone. Views are taken with `pkt_slice`; the holder frees it with `pkt_free`."""
     cdef uint32_t i
     cdef Packet* k
+    cdef Detail* d
     if pool.n_free_indirect == 0:
         pool.exhausted += 1
         return NIL
@@ -165,8 +166,9 @@ cdef uint32_t pkt_external(Pool* pool, uint8_t* data, uint32_t n, void* owner,
     k.len = n
     k.total_len = n
     k.parent = i
-    k.owner = owner
-    k.release = release
+    d = pkt_detail(pool, k)
+    d.owner = owner
+    d.release = release
     pool.pinned += n
     return i
 
@@ -211,11 +213,12 @@ cdef class PacketPool:
         self.c.reserve = packets >> 4
         self.c.released = NIL
         n_desc = packets + views
-        self._tables = zalloc_lines(n_desc, sizeof(Packet) + 4)
+        self._tables = zalloc_lines(n_desc, sizeof(Packet) + sizeof(Detail) + 4)
         if self._tables == NULL:
             raise MemoryError("no memory for the descriptors of the packet pool")
         self.c.packets = <Packet*>self._tables
-        self.c.free_direct = <uint32_t*>(self.c.packets + n_desc)
+        self.c.details = <Detail*>(self.c.packets + n_desc)
+        self.c.free_direct = <uint32_t*>(self.c.details + n_desc)
         self.c.free_indirect = self.c.free_direct + self.c.n_direct
         for i in range(<uint32_t>n_desc):
             self.c.packets[i].parent = i
@@ -240,14 +243,16 @@ cdef class PacketPool:
         """Hand lent memory whose last view is gone back to its owner."""
         cdef uint32_t i = self.c.released
         cdef Packet* k
+        cdef Detail* d
         self.c.released = NIL
         while i != NIL:
             k = &self.c.packets[i]
             self.c.free_indirect[self.c.n_free_indirect] = i
             self.c.n_free_indirect += 1
             self.c.pinned -= k.buf_len
+            d = pkt_detail(&self.c, k)
             i = k.qnext
-            k.release(k.owner)
+            d.release(d.owner)
 
     # -- what a user sees -------------------------------------------------------------------------------
     @property

@@ -1,6 +1,6 @@
 """BBR: see bbr.pxd. Functions are the draft's (draft-ietf-ccwg-bbr §5), in its order."""
 from libc.string cimport memset
-from iip.memory.pool cimport REC_APP_LIMITED, Packet
+from iip.memory.pool cimport REC_APP_LIMITED, Detail, Packet, pkt_detail
 from iip.tcp.bbr_model cimport *
 from iip.tcp.pacing cimport pacing_set
 from iip.tcp.tcb cimport (
@@ -179,6 +179,7 @@ cdef void _note_loss(Tcb* t, Bbr* b) noexcept nogil:
 cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """BBRHandleLostPacket: how much was in flight when the loss rate went over the threshold?"""
     cdef Bbr* b = bbr_state(s, t)
+    cdef Detail* d = pkt_detail(s.pool, k)
     cdef uint32_t size = rec_space(k), lost
     cdef int64_t before, prefix, thresh = loss_thresh(b)
     _note_loss(t, b)
@@ -186,13 +187,13 @@ cdef void _on_lost(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
         b.path_lost += size
     if b.loss_events < 255:
         b.loss_events += 1
-    if not b.bw_probe_samples or k.delivered_at == 0:
+    if not b.bw_probe_samples or d.delivered_at == 0:
         return
-    lost = t.lost_total - k.lost
-    if not _too_high(t, b, lost, k.in_flight):
+    lost = t.lost_total - d.lost
+    if not _too_high(t, b, lost, d.in_flight):
         return
-    before = <int64_t>k.in_flight - size
-    prefix = (thresh * before + 1000 * (<int64_t>loss_noise(t, b, k.in_flight) + size - lost)) // (1000 - thresh)
+    before = <int64_t>d.in_flight - size
+    prefix = (thresh * before + 1000 * (<int64_t>loss_noise(t, b, d.in_flight) + size - lost)) // (1000 - thresh)
     _handle_too_high(s, t, b, <uint32_t>max(before + max(prefix, <int64_t>0), <int64_t>0),
                      k.flags & REC_APP_LIMITED != 0)
 

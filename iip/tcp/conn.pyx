@@ -91,7 +91,7 @@ cdef Tcb* conn_new(Tcp* s, const Addr* local, const Addr* remote, uint16_t lport
     t.lport = lport
     t.rport = rport
     t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
-    t.sent_head = t.sent_tail = t.sack_hint = t.sack_front = NIL
+    t.sent_head = t.again_head = t.again_tail = t.sack_hint = t.sack_front = NIL
     t.reo_mult = 1
     t.rx_head = t.rx_tail = t.ooo_head = t.ooo_tail = NIL
     t.tw_next = t.tw_prev = t.ooo_next = t.ooo_prev = NIL
@@ -229,7 +229,7 @@ cdef void _drop_queues(Tcp* s, Tcb* t) noexcept nogil:
     _drop_queue(s, t.rtx_head)
     t.unsent_head = t.unsent_tail = t.rtx_head = t.rtx_tail = t.rtx_hint = NIL
     t.unsent = t.sacked = t.lost = 0
-    t.sent_head = t.sent_tail = t.sack_hint = t.sack_front = NIL
+    t.sent_head = t.again_head = t.again_tail = t.sack_hint = t.sack_front = NIL
     conn_drop_out_of_order(s, t)
 
 

@@ -11,7 +11,7 @@ from iip.tcp.conn cimport mark_ready
 from iip.tcp.demux cimport mix
 from iip.tcp.receive cimport receive_in_order
 from iip.tcp.record cimport record_cut, record_frame
-from iip.tcp.scoreboard cimport mark_unsent, sent_append
+from iip.tcp.scoreboard cimport mark_unsent
 from iip.tcp.tcb cimport *
 from iip.verdict cimport (
     count, tcp_fastopen_acked, tcp_fastopen_bad_cookie, tcp_fastopen_cookies_out, tcp_fastopen_fallback, tcp_fastopen_in,
@@ -179,10 +179,9 @@ cdef uint32_t fastopen_data(Tcp* s, Tcb* t, uint32_t options) noexcept nogil:
     k.flags = (k.flags & 0xFFFF) | REC_PUSH
     k.seq = t.snd_nxt
     k.n_sent = k.segs = 1
-    k.qnext = k.qprev = NIL
-    k.sent_at = k.first_sent_at = t.stalled_since = s.now
+    k.qnext = NIL
+    k.sent_at = t.stalled_since = s.now
     t.rtx_head = t.rtx_tail = rec
-    sent_append(s, t, rec, k)
     t.snd_nxt += k.total_len
     t.fastopen |= FO_DATA
     count(s.counters, tcp_fastopen_out)

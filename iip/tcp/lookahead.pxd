@@ -10,7 +10,6 @@ from iip.memory.pool cimport NIL, Packet, pkt, pkt_data
 from iip.memory.raw cimport CACHE_LINE
 from iip.net.types cimport Addr, addr_from4, addr_from6
 from iip.tcp.demux cimport demux_hash
-from iip.tcp.scoreboard cimport expect_record
 from iip.tcp.tcb cimport HOT_LINES, Tcb, Tcp, tcb
 from iip.wire.bytes cimport load16, prefetch
 
@@ -59,7 +58,7 @@ cdef inline uint32_t _connection_at(Tcp* s, uint32_t entry) noexcept nogil:
 cdef inline void _record_of(Tcp* s, uint32_t id) noexcept nogil:
     """Ask for the oldest record in flight."""
     if id != NIL and tcb(s, id).rtx_head != NIL:
-        expect_record(pkt(s.pool, tcb(s, id).rtx_head))
+        prefetch(pkt(s.pool, tcb(s, id).rtx_head))
 
 
 cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:

@@ -3,8 +3,8 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 from iip.memory.order cimport order_note
 from iip.memory.pool cimport (
-    NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt, pool_low, pool_very_low,
-    pool_views_low)
+    NIL, REC_EVER_RETRANS, REC_FIN, REC_LOST, REC_PUSH, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_detail, pool_low,
+    pool_very_low, pool_views_low)
 from iip.net.route cimport net_route
 from iip.net.state cimport net_tx_room
 from iip.tcp.acks cimport acks_wait
@@ -18,7 +18,7 @@ from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport expect_next, mark_unsent, sent_append, sent_remove
+from iip.tcp.scoreboard cimport again_append, again_remove, expect_next, mark_unsent
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
@@ -59,6 +59,8 @@ cdef inline bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         flags |= TH_PSH
     if k.flags & REC_FIN:
         flags |= TH_FIN
+    if unlikely(k.n_sent == 1):
+        pkt_detail(s.pool, k).first_sent_at = k.sent_at
     k.sent_at = s.now
     k.n_sent += 1
     k.segs = 1
@@ -111,7 +113,7 @@ cdef bint _resegment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
 
 cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """For the counters, and for finding out later whether it was needed."""
-    k.flags |= REC_RETRANS | REC_EVER_RETRANS
+    k.flags |= REC_EVER_RETRANS
     count_n(s.counters, tcp_retransmits, k.segs)
     t.n_retransmits += k.segs
     t.bytes_retrans += k.total_len
@@ -129,12 +131,12 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
 
 cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
     """Send what is marked lost, oldest first, as far as the congestion window allows."""
-    cdef uint32_t i = t.rtx_hint
+    cdef uint32_t i = t.rtx_head if t.rtx_hint == NIL else t.rtx_hint
     cdef Packet* k
     while t.lost and i != NIL:
         k = pkt(s.pool, i)
         if not k.flags & REC_LOST:
-            expect_next(s, k)
+            expect_next(s, t, k)
             i = k.qnext
             t.rtx_hint = i
             continue
@@ -153,7 +155,7 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
         t.flags &= ~<uint32_t>TF_RTX_NOW
         t.lost -= rec_space(k)
         k.flags &= ~<uint32_t>REC_LOST
-        sent_append(s, t, i, k)
+        again_append(s, t, i, k)
         _note_retransmission(s, t, k)
         i = k.qnext
         t.rtx_hint = i
@@ -258,8 +260,7 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     k.n_sent = 0
     k.segs = 1
     k.qnext = NIL
-    k.qprev = t.rtx_tail
-    k.first_sent_at = s.now
+    k.sent_at = s.now
     if t.rtx_tail == NIL:
         t.rtx_head = rec
         t.stalled_since = s.now
@@ -268,7 +269,6 @@ cdef inline void _append_record(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcep
     else:
         pkt(s.pool, t.rtx_tail).qnext = rec
     t.rtx_tail = rec
-    sent_append(s, t, rec, k)
     order_note(&s.flight, rec, k)
     t.snd_nxt += rec_space(k)
 
@@ -343,6 +343,7 @@ cdef uint32_t _last_segment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
 cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 8985 §7.3: a new segment if the peer's window has room for one, else the last one once more."""
     cdef uint32_t i = t.rtx_tail, cwnd = t.cwnd
+    cdef Packet* k
     t.flags &= ~<uint32_t>TF_LOSS_PROBE
     if i == NIL or t.tlp_end:
         return True
@@ -361,10 +362,12 @@ cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
                 return False
         if not _transmit(s, t, i):
             return False
-        if not pkt(s.pool, i).flags & (REC_SACKED | REC_LOST):
-            sent_remove(s, t, pkt(s.pool, i))
-            sent_append(s, t, i, pkt(s.pool, i))
-        _note_retransmission(s, t, pkt(s.pool, i))
+        k = pkt(s.pool, i)
+        if k.flags & REC_RETRANS:
+            again_remove(s, t, k)
+        if not k.flags & (REC_SACKED | REC_LOST):
+            again_append(s, t, i, k)
+        _note_retransmission(s, t, k)
         t.tlp_retrans = True
     t.tlp_end = t.snd_nxt
     t.timer = TM_RTO

@@ -1,6 +1,6 @@
 """Loss detection by time: see rack.pxd."""
 from libc.stdint cimport int64_t, uint32_t
-from iip.memory.pool cimport NIL, Packet, pkt
+from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.scoreboard cimport mark_lost
 from iip.tcp.tcb cimport *
@@ -22,30 +22,59 @@ cdef int64_t _reordering_window(Tcp* s, Tcb* t) noexcept nogil:
     return min(t.reo_mult * (t.min_rtt >> 2), t.srtt)
 
 
+cdef inline int64_t _left(Tcp* s, Tcb* t, Packet* k, int64_t window) noexcept nogil:
+    """Time until a record counts as lost (it is, from 0 on); TIMER_OFF while nothing arrived that was sent later."""
+    if k.sent_at > t.rack_xmit or (k.sent_at == t.rack_xmit and seq_geq(k.seq + rec_space(k), t.rack_end)):
+        return TIMER_OFF
+    return k.sent_at + t.rack_rtt + window - s.now
+
+
+cdef int64_t _detect_sent_again(Tcp* s, Tcb* t, int64_t window) noexcept nogil:
+    """Of what was retransmitted. How long the first that is not lost has left."""
+    cdef uint32_t i = t.again_head
+    cdef int64_t left
+    cdef Packet* k
+    while i != NIL:
+        k = pkt(s.pool, i)
+        left = _left(s, t, k, window)
+        if left > 0:
+            return left
+        mark_lost(s, t, i, k)
+        i = t.again_head
+    return TIMER_OFF
+
+
+cdef int64_t _detect_sent_once(Tcp* s, Tcb* t, int64_t window) noexcept nogil:
+    """The same of everything else, in the order of the sequence numbers, which is that in which it was sent."""
+    cdef uint32_t i = t.rtx_head if t.sent_head == NIL else t.sent_head
+    cdef int64_t left
+    cdef Packet* k
+    while i != NIL:
+        k = pkt(s.pool, i)
+        t.sent_head = i
+        if not k.flags & (REC_SACKED | REC_LOST | REC_RETRANS):
+            left = _left(s, t, k, window)
+            if left > 0:
+                return left
+            mark_lost(s, t, i, k)
+        i = k.qnext
+    return TIMER_OFF
+
+
 cdef bint rack_detect(Tcp* s, Tcb* t) noexcept nogil:
     """RFC 8985 §6.2 step 5: mark what was sent before the latest arrival, by more than the reordering window, as
     lost; wait for what may only be late. True if anything was marked."""
-    cdef int64_t window = _reordering_window(s, t), left
-    cdef uint32_t i = t.sent_head, following
-    cdef Packet* k
-    cdef bint lost = False
+    cdef int64_t window, left
+    cdef uint32_t lost = t.lost
     if t.rack_xmit == 0:
         return False
-    while i != NIL:
-        k = pkt(s.pool, i)
-        following = k.tnext
-        if k.sent_at > t.rack_xmit or (k.sent_at == t.rack_xmit and seq_geq(k.seq + rec_space(k), t.rack_end)):
-            break
-        left = k.sent_at + t.rack_rtt + window - s.now
-        if left > 0:
-            t.timer = TM_REORDER
-            t.t_rto = s.now + left
-            wheel_update(s, t, t.t_rto)
-            break
-        mark_lost(s, t, i, k)
-        lost = True
-        i = following
-    return lost
+    window = _reordering_window(s, t)
+    left = min(_detect_sent_again(s, t, window), _detect_sent_once(s, t, window))
+    if left != TIMER_OFF:
+        t.timer = TM_REORDER
+        t.t_rto = s.now + left
+        wheel_update(s, t, t.t_rto)
+    return t.lost != lost
 
 
 cdef void rack_dsack(Tcb* t) noexcept nogil:

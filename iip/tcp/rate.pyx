@@ -1,34 +1,37 @@
 """Delivery-rate estimation: see rate.pxd."""
 from libc.stdint cimport int64_t
-from iip.memory.pool cimport NIL, REC_APP_LIMITED, pkt
+from iip.memory.pool cimport NIL, REC_APP_LIMITED, Detail, Packet, pkt, pkt_detail
 from iip.tcp.tcb cimport CC_RATE, rec_space, tcp_in_flight
 from iip.wire.seq cimport seq_diff, seq_gt
 
 cdef enum:
-    UNIT_SHIFT = 6                # Packet.aux holds an interval in units of 64 ns: up to 274 s
+    UNIT_SHIFT = 6                # of Detail.send_interval
 
 
 cdef void rate_start(Tcp* s, Tcb* t) noexcept nogil:
     """From now on. What is in flight has no stamps."""
     cdef uint32_t i = t.rtx_head
+    cdef Packet* k
     if t.cc_mode & CC_RATE:
         return
     t.cc_mode |= CC_RATE
     t.delivered_at = t.flight_at = s.now
     while i != NIL:
-        pkt(s.pool, i).delivered_at = 0
-        i = pkt(s.pool, i).qnext
+        k = pkt(s.pool, i)
+        pkt_detail(s.pool, k).delivered_at = 0
+        i = k.qnext
 
 
 cdef void rate_sent(Tcp* s, Tcb* t, Packet* k, uint32_t in_flight) noexcept nogil:
     """SendPacket: what the world was like when this record left; `in_flight` counts it."""
+    cdef Detail* d = pkt_detail(s.pool, k)
     if in_flight <= rec_space(k):
         t.flight_at = t.delivered_at = s.now
-    k.aux = <uint32_t>min((s.now - t.flight_at) >> UNIT_SHIFT, <int64_t>0xFFFFFFFF)
-    k.delivered_at = t.delivered_at
-    k.delivered = t.delivered
-    k.lost = t.lost_total
-    k.in_flight = in_flight
+    d.send_interval = <uint32_t>min((s.now - t.flight_at) >> UNIT_SHIFT, <int64_t>0xFFFFFFFF)
+    d.delivered_at = t.delivered_at
+    d.delivered = t.delivered
+    d.lost = t.lost_total
+    d.in_flight = in_flight
     if t.app_limited:
         k.flags |= REC_APP_LIMITED
     else:
@@ -37,22 +40,23 @@ cdef void rate_sent(Tcp* s, Tcb* t, Packet* k, uint32_t in_flight) noexcept nogi
 
 cdef void rate_delivered(Tcp* s, Tcb* t, Packet* k, uint32_t n, AckInfo* info) noexcept nogil:
     """UpdateRateSample: `n` bytes of a record arrived. The sample is that of the record sent last."""
+    cdef Detail* d = pkt_detail(s.pool, k)
     t.delivered += n
     t.delivered_at = s.now
-    if k.delivered_at == 0:
+    if d.delivered_at == 0:
         return
     if info.prior_at == 0 or k.sent_at > info.newest_at or (
-            k.sent_at == info.newest_at and seq_diff(k.delivered, info.prior_delivered) >= 0):
+            k.sent_at == info.newest_at and seq_diff(d.delivered, info.prior_delivered) >= 0):
         info.newest_at = k.sent_at
-        info.prior_at = k.delivered_at
-        info.prior_delivered = k.delivered
+        info.prior_at = d.delivered_at
+        info.prior_delivered = d.delivered
         info.app_limited = (k.flags & REC_APP_LIMITED) != 0
-        info.send_interval = <int64_t>k.aux << UNIT_SHIFT
-        info.sample_lost = k.lost
-        info.sent_in_flight = k.in_flight
+        info.send_interval = <int64_t>d.send_interval << UNIT_SHIFT
+        info.sample_lost = d.lost
+        info.sent_in_flight = d.in_flight
         t.flight_at = k.sent_at
     if k.segs <= 1 or n == rec_space(k):
-        k.delivered_at = 0        # it counts once; of a record of many, every segment does
+        d.delivered_at = 0        # it counts once; of a record of many, every segment does
 
 
 cdef void rate_sample(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:

@@ -1,9 +1,9 @@
 """Records: see record.pxd."""
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_TX_TSO4, PKT_TX_TSO6, REC_FIN, REC_LOST, REC_PUSH, REC_SACKED, Packet, pkt,
-    pkt_alloc, pkt_clone, pkt_copy_out, pkt_data, pkt_free, pkt_pull, pkt_slice, pkt_split, pkt_tailroom)
+    NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_TX_TSO4, PKT_TX_TSO6, REC_FIN, REC_PUSH, REC_RETRANS, Packet, pkt, pkt_alloc,
+    pkt_clone, pkt_copy_out, pkt_data, pkt_detail, pkt_free, pkt_pull, pkt_slice, pkt_split, pkt_tailroom)
 from iip.net.types cimport CAP_SG
-from iip.tcp.scoreboard cimport sent_insert_after
+from iip.tcp.scoreboard cimport again_insert_after
 from iip.tcp.tcb cimport *
 from iip.verdict cimport count_n, tcp_out_segments
 from iip.wire.bytes cimport likely, unlikely
@@ -111,19 +111,16 @@ cdef uint32_t record_split(Tcp* s, Tcb* t, uint32_t rec, uint32_t n) noexcept no
     r.seq = k.seq + n
     r.flags = (r.flags & (PKT_INDIRECT | PKT_EXTERNAL)) | (k.flags & ~<uint32_t>(PKT_INDIRECT | PKT_EXTERNAL))
     k.flags &= ~<uint32_t>(REC_FIN | REC_PUSH)
-    r.sent_at, r.first_sent_at, r.n_sent = k.sent_at, k.first_sent_at, k.n_sent
-    r.delivered_at, r.delivered, r.lost, r.in_flight, r.aux = k.delivered_at, k.delivered, k.lost, k.in_flight, k.aux
+    r.sent_at, r.n_sent = k.sent_at, k.n_sent
+    pkt_detail(s.pool, r)[0] = pkt_detail(s.pool, k)[0]
     k.segs = <uint16_t>segments_of(t, n)
     r.segs = <uint16_t>segments_of(t, r.total_len)
     r.qnext = k.qnext
-    r.qprev = rec
     k.qnext = i
-    if r.qnext != NIL:
-        pkt(s.pool, r.qnext).qprev = i
-    else:
+    if r.qnext == NIL:
         t.rtx_tail = i
-    if not k.flags & (REC_SACKED | REC_LOST):
-        sent_insert_after(s, t, rec, k, i, r)
+    if k.flags & REC_RETRANS:
+        again_insert_after(s, t, rec, k, i, r)
     return i
 
 

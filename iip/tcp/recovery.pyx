@@ -17,7 +17,7 @@ from iip.tcp.rate cimport rate_delivered, rate_sample
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
-from iip.tcp.scoreboard cimport expect_next, forget_marks, mark_lost, mark_not_lost, mark_unsent, sent_append, sent_remove
+from iip.tcp.scoreboard cimport again_remove, expect_next, first_sent, forget_marks, mark_lost, mark_not_lost, mark_unsent
 from iip.tcp.tcb cimport *
 from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
@@ -97,7 +97,7 @@ cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
         k = pkt(s.pool, i)
         mark_not_lost(s, t, i, k)
         i = k.qnext
-    t.rtx_hint = NIL
+    t.rtx_hint = t.sent_head = NIL
     if not t.cc_mode & CC_MODEL:
         t.cwnd = max(t.cwnd, t.prior_cwnd)
         t.ssthresh = max(t.ssthresh, t.prior_ssthresh)
@@ -171,7 +171,7 @@ cdef uint32_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) no
     while i != NIL:
         k = pkt(s.pool, i)
         following = k.qnext
-        expect_next(s, k)
+        expect_next(s, t, k)
         n = rec_space(k)
         if unlikely(seq_gt(k.seq + n, ack)):
             if seq_lt(k.seq, ack):
@@ -184,13 +184,15 @@ cdef uint32_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) no
                 k.seq = ack
             break
         _forget(s, t, i, k, n, info)
-        if likely(not k.flags & (REC_SACKED | REC_LOST)):
-            sent_remove(s, t, k)
+        if unlikely(k.flags & REC_RETRANS):
+            again_remove(s, t, k)
         if unlikely(k.flags & REC_FIN):
             t.flags |= TF_FIN_ACKED
             no_data = 1
-        if t.rtx_hint == i:
-            t.rtx_hint = following
+        if unlikely(t.rtx_hint == i):
+            t.rtx_hint = NIL      # from the first one on
+        if unlikely(t.sent_head == i):
+            t.sent_head = NIL
         if unlikely(t.sack_hint == i):
             t.sack_hint = NIL
         if unlikely(t.sack_front == i):
@@ -200,10 +202,8 @@ cdef uint32_t _take_acknowledged(Tcp* s, Tcb* t, uint32_t ack, AckInfo* info) no
     t.rtx_head = i
     if i == NIL:
         t.rtx_tail = NIL
-        t.rtx_hint = NIL
     else:
-        pkt(s.pool, i).qprev = NIL
-        t.stalled_since = pkt(s.pool, i).first_sent_at
+        t.stalled_since = first_sent(s, pkt(s.pool, i))
     return no_data
 
 
@@ -238,7 +238,6 @@ cdef void _partial_ack_without_sack(Tcp* s, Tcb* t, uint32_t acked) noexcept nog
     """RFC 6582 §3.2 step 3, partial acknowledgement: the next hole is at the front."""
     t.sacked -= min(t.sacked, acked - min(acked, t.mss))
     if t.rtx_head != NIL:
-        pkt(s.pool, t.rtx_head).flags &= ~<uint32_t>REC_RETRANS
         _head_is_lost(s, t)
         t.flags |= TF_RTX_NOW
 
@@ -506,7 +505,6 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
         if renege and k.flags & REC_SACKED:
             t.sacked -= rec_space(k)
             k.flags &= ~<uint32_t>REC_SACKED
-            sent_append(s, t, i, k)
         mark_lost(s, t, i, k)
         i = k.qnext
     if not t.cc_mode & CC_MODEL:

@@ -11,6 +11,7 @@ from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.scoreboard cimport expect_next, mark_sacked
 from iip.tcp.tcb cimport CC_RATE, rec_space
+from iip.wire.bytes cimport likely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport SackBlock
 
@@ -25,10 +26,23 @@ cdef inline uint32_t _later(Tcp* s, uint32_t i, uint32_t j, uint32_t seq) noexce
     return i
 
 
+cdef uint32_t _from_within(Tcp* s, Tcb* t, uint32_t before, uint32_t i, uint32_t left) noexcept nogil:
+    """A block may begin inside the record of many segments before `i`: split that where the first segment begins that
+    the block has whole. The record to begin with."""
+    cdef Packet* k = pkt(s.pool, before)
+    cdef uint32_t n = left - k.seq + t.mss - 1, rest
+    n -= n % t.mss
+    if k.total_len <= t.mss or k.flags & REC_SACKED or n >= k.total_len:
+        return i
+    rest = record_split(s, t, before, n)
+    return i if rest == NIL else rest
+
+
 cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
-    """The first record that does not begin before `seq`; NIL: none, or too far away for now."""
-    cdef uint32_t i = t.rtx_head
-    if t.rtx_tail == NIL or seq_gt(seq, pkt(s.pool, t.rtx_tail).seq):
+    """The first record that does not begin before `seq`, or a part of the one before it that begins with the first segment
+    that a block has whole; NIL: none, or too far away for now."""
+    cdef uint32_t i = t.rtx_head, before = NIL
+    if t.rtx_tail == NIL or seq_geq(seq, t.snd_nxt):
         return NIL
     i = _later(s, _later(s, i, t.sack_front, seq), t.sack_hint, seq)
     while i != NIL and seq_lt(pkt(s.pool, i).seq, seq):
@@ -36,26 +50,9 @@ cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
             t.sack_hint = i       # the next search goes on here
             return NIL
         steps[0] -= 1
+        before = i
         i = pkt(s.pool, i).qnext
-    return i
-
-
-cdef uint32_t _from_within(Tcp* s, Tcb* t, uint32_t i, uint32_t left) noexcept nogil:
-    """A block may begin inside the record of many segments before `i`: split that where the first segment begins that
-    the block has whole. The record to begin with."""
-    cdef uint32_t before = t.rtx_tail if i == NIL else pkt(s.pool, i).qprev, n, rest
-    cdef Packet* k
-    if before == NIL:
-        return i
-    k = pkt(s.pool, before)
-    if k.total_len <= t.mss or k.flags & REC_SACKED or seq_leq(k.seq + k.total_len, left):
-        return i
-    n = left - k.seq + t.mss - 1
-    n -= n % t.mss
-    if n >= k.total_len:
-        return i
-    rest = record_split(s, t, before, n)
-    return i if rest == NIL else rest
+    return i if likely(before == NIL or not t.tso) else _from_within(s, t, before, i, seq)
 
 
 cdef bint _up_to(Tcp* s, Tcb* t, uint32_t i, uint32_t right) noexcept nogil:
@@ -75,11 +72,9 @@ cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info
     cdef Packet* k
     if i == NIL and steps[0] == 0:
         return left
-    if t.tso and steps[0]:
-        i = _from_within(s, t, i, left)
     while i != NIL:
         k = pkt(s.pool, i)
-        expect_next(s, k)
+        expect_next(s, t, k)
         if steps[0] == 0:
             return k.seq
         steps[0] -= 1

@@ -1,69 +1,78 @@
-"""Marks on the records in flight, and the list of those whose fate is open, in the order they were sent last.
+"""Marks on the records in flight, and the list of those that were sent again and whose fate is open, in the order of that.
 
-A record is on that list unless it is SACKed or lost; a retransmission puts it at the end again.
+What was sent once lies in the queue of all records in the order it was sent: of it no list is kept.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from iip.memory.order cimport order_ahead
-from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
-from iip.memory.raw cimport CACHE_LINE
-from iip.tcp.tcb cimport CC_LOST, AckInfo, Tcb, Tcp, rec_space
-from iip.wire.bytes cimport prefetch, unlikely
+from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RETRANS, REC_SACKED, Detail, Packet, pkt, pkt_detail
+from iip.tcp.tcb cimport CC_LOST, CC_RATE, AckInfo, Tcb, Tcp, rec_space
+from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.seq cimport seq_lt
 
 
-cdef inline void expect_record(Packet* k) noexcept nogil:
-    """Ask for both lines of a record."""
-    prefetch(k)
-    prefetch(<const uint8_t*>k + CACHE_LINE)
-
-
-cdef inline void expect_next(Tcp* s, Packet* k) noexcept nogil:
+cdef inline void expect_next(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """Ask for the record that left a few after this one: most are acknowledged in the order they left, whatever their
     connection."""
-    expect_record(pkt(s.pool, order_ahead(&s.flight, k)))
+    cdef Packet* ahead = pkt(s.pool, order_ahead(&s.flight, k))
+    prefetch(ahead)
+    if unlikely(t.cc_mode & CC_RATE):
+        prefetch(pkt_detail(s.pool, ahead))
 
 
-cdef inline void sent_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
-    k.tnext = NIL
-    k.tprev = t.sent_tail
-    if t.sent_tail == NIL:
-        t.sent_head = i
+cdef inline void again_append(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
+    """It was sent again, later than all others."""
+    cdef Detail* d = pkt_detail(s.pool, k)
+    k.flags |= REC_RETRANS
+    d.tnext = NIL
+    d.tprev = t.again_tail
+    if t.again_tail == NIL:
+        t.again_head = i
     else:
-        pkt(s.pool, t.sent_tail).tnext = i
-    t.sent_tail = i
+        pkt_detail(s.pool, pkt(s.pool, t.again_tail)).tnext = i
+    t.again_tail = i
 
 
-cdef inline void sent_remove(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
-    if k.tprev == NIL:
-        t.sent_head = k.tnext
+cdef inline void again_remove(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
+    cdef Detail* d = pkt_detail(s.pool, k)
+    k.flags &= ~<uint32_t>REC_RETRANS
+    if d.tprev == NIL:
+        t.again_head = d.tnext
     else:
-        pkt(s.pool, k.tprev).tnext = k.tnext
-    if k.tnext == NIL:
-        t.sent_tail = k.tprev
+        pkt_detail(s.pool, pkt(s.pool, d.tprev)).tnext = d.tnext
+    if d.tnext == NIL:
+        t.again_tail = d.tprev
     else:
-        pkt(s.pool, k.tnext).tprev = k.tprev
+        pkt_detail(s.pool, pkt(s.pool, d.tnext)).tprev = d.tprev
 
 
-cdef inline void sent_insert_after(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t j, Packet* r) noexcept nogil:
-    """`r`, at `j`, was sent together with `k`, at `i`."""
-    r.tprev = i
-    r.tnext = k.tnext
-    k.tnext = j
-    if r.tnext == NIL:
-        t.sent_tail = j
+cdef inline void again_insert_after(Tcp* s, Tcb* t, uint32_t i, Packet* k, uint32_t j, Packet* r) noexcept nogil:
+    """`r`, at `j`, was sent again together with `k`, at `i`."""
+    cdef Detail* d = pkt_detail(s.pool, k)
+    cdef Detail* e = pkt_detail(s.pool, r)
+    e.tprev = i
+    e.tnext = d.tnext
+    d.tnext = j
+    if e.tnext == NIL:
+        t.again_tail = j
     else:
-        pkt(s.pool, r.tnext).tprev = j
+        pkt_detail(s.pool, pkt(s.pool, e.tnext)).tprev = j
+
+
+cdef inline int64_t first_sent(Tcp* s, Packet* k) noexcept nogil:
+    """When a record was transmitted for the first time."""
+    return k.sent_at if likely(k.n_sent <= 1) else pkt_detail(s.pool, k).first_sent_at
 
 
 cdef inline void mark_unsent(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
     """It has to be sent, as if it were lost."""
     if k.flags & (REC_LOST | REC_SACKED):
         return
-    sent_remove(s, t, k)
-    k.flags = (k.flags | REC_LOST) & ~<uint32_t>REC_RETRANS
-    t.lost += rec_space(k)
-    if t.rtx_hint == NIL or seq_lt(k.seq, pkt(s.pool, t.rtx_hint).seq):
+    if k.flags & REC_RETRANS:
+        again_remove(s, t, k)
+    k.flags |= REC_LOST
+    if t.lost == 0 or (t.rtx_hint != NIL and seq_lt(k.seq, pkt(s.pool, t.rtx_hint).seq)):
         t.rtx_hint = i
+    t.lost += rec_space(k)
 
 
 cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil:
@@ -79,9 +88,9 @@ cdef inline void mark_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept nogil
 cdef inline void mark_sacked(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     if k.flags & REC_LOST:
         t.lost -= rec_space(k)
-    else:
-        sent_remove(s, t, k)
-    k.flags = (k.flags | REC_SACKED) & ~<uint32_t>(REC_LOST | REC_RETRANS)
+    elif unlikely(k.flags & REC_RETRANS):
+        again_remove(s, t, k)
+    k.flags = (k.flags | REC_SACKED) & ~<uint32_t>REC_LOST
     t.sacked += rec_space(k)
 
 
@@ -99,4 +108,5 @@ cdef inline void mark_not_lost(Tcp* s, Tcb* t, uint32_t i, Packet* k) noexcept n
     if k.flags & REC_LOST:
         k.flags &= ~<uint32_t>REC_LOST
         t.lost -= rec_space(k)
-        sent_append(s, t, i, k)
+        if k.flags & REC_EVER_RETRANS:
+            again_append(s, t, i, k)

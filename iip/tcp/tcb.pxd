@@ -208,7 +208,7 @@ cdef struct Tcb:
     uint32_t unsent               # bytes
     uint32_t rtx_head             # records in flight, in sequence order
     uint32_t rtx_tail
-    uint32_t rtx_hint             # the first record that may be lost and not retransmitted, or NIL
+    uint32_t rtx_hint             # what is `lost` begins there or behind; NIL: anywhere
     uint32_t sacked               # sequence space of records in flight that are SACKed,
     uint32_t lost                 # thought lost and not retransmitted,
     # line 3: lists and timers; times in ns
@@ -240,8 +240,8 @@ cdef struct Tcb:
     uint8_t undo                  # the window before this episode is kept: it may have been spurious
     uint8_t fastopen              # FO_*
     # line 5: records, statistics
-    uint32_t sent_head            # records neither SACKed nor lost, in the order they were sent last
-    uint32_t sent_tail
+    uint32_t sent_head            # what was sent once, and is neither SACKed nor lost, begins there or behind; NIL: anywhere
+    uint32_t again_head           # records that were sent again, and are neither, in the order of that
     uint32_t sack_hint            # the record that filled a gap last, or NIL
     uint32_t sack_front           # the record that was the highest SACKed one last, or NIL
     uint32_t segs_in
@@ -356,6 +356,7 @@ cdef struct Tcb:
     uint8_t keep_probes
     uint8_t ce_told               # s.cep of RFC 9768: what the peer has counted, the last 3 bits
     uint8_t n_untold              # values in ooo_recent that came after the last ACK
+    uint32_t again_tail
 
 
 cdef struct Limits:
