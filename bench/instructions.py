@@ -108,7 +108,8 @@ def child(name, times):
 
 def count(name, times, module="bench.instructions"):
     """(operations, instructions, the same by function) of a case of a module, run `times` as long."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}     # start-up, too, is then the same every time
+    # start-up, too, is then the same every time: idle threads of numpy's BLAS would spin for as long as they like
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.NamedTemporaryFile(suffix=".callgrind") as out:
         done = subprocess.run(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", sys.executable, "-m", module,

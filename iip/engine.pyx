@@ -112,6 +112,7 @@ cdef class Engine:
         cell = pool.packet_size - pool.headroom
         # a packet must always be able to come in, or no acknowledgement frees anything
         largest = 65535 if driver.caps & CAP_LRO else config.mtu
+        pool.c.headers = max(pool.c.headers, min(pool.c.headroom, 52 + (ETH_HLEN if config.medium == "ethernet" else 0)))
         pool.c.reserve = max(pool.c.reserve, min(pool.c.n_direct >> 2, (largest + ETH_HLEN + cell - 1) // cell + 1))
         self.gro = config.gro
         self.gso = config.gso and driver.caps & CAP_SG and not (driver.caps & CAP_TSO4 and driver.caps & CAP_TSO6)
@@ -325,10 +326,10 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
 
 
 cdef inline uint32_t _expect(Pool* pool, Packet* k) noexcept nogil:
-    """Ask for the headers of a packet that came, for what follows them and for its second piece. Its length."""
+    """Ask for the headers of a packet that came and for its second piece. Its length."""
     cdef const uint8_t* p = pkt_data(k)
     prefetch(p)
-    prefetch(p + CACHE_LINE)
+    prefetch(p + min(k.len, <uint32_t>CACHE_LINE) - 1)
     if k.next != NIL:
         prefetch(pkt(pool, k.next))
     return k.total_len
@@ -432,6 +433,8 @@ cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn, bint over) noexce
         t.rx_head = k.qnext
         if t.rx_head == NIL:
             t.rx_tail = NIL
+        else:
+            prefetch(pkt(self.net.pool, t.rx_head))
         piece = i
         while piece != NIL and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
             k = pkt(self.net.pool, piece)

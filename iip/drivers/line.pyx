@@ -24,7 +24,7 @@ cdef enum:
     ECN_CE = 3
     CODEL_RESUME = 16             # intervals after which the drop rate starts afresh (RFC 8289 §4.2)
     CODEL_SMALL = 1500            # a queue of one packet is no queue, bytes
-    AHEAD = 8                     # packets before their turn
+    AHEAD = 24                    # packets before their turn
 
 
 # -- set-up --------------------------------------------------------------------------------------------------

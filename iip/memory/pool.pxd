@@ -6,7 +6,6 @@ holder; who wants to share takes a slice or a clone. An owner counts the views o
 included: they live as long as any of them. Packets are descriptor indexes.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from iip.memory.raw cimport CACHE_LINE
 from iip.wire.bytes cimport likely, prefetch, unlikely
 
 cdef extern from *:
@@ -117,6 +116,7 @@ cdef struct Pool:
     uint32_t n_indirect
     uint32_t cell_size
     uint32_t headroom
+    uint32_t headers              # bytes of them that packets mostly have, in front of `headroom`
     uint32_t reserve              # cells that new data leaves alone: a sixteenth, or a received packet's worth
     uint8_t* arena
     uint64_t exhausted            # failed allocations
@@ -178,8 +178,8 @@ cdef inline uint32_t pkt_alloc(Pool* pool) noexcept nogil:
         ahead = pool.free_direct[pool.n_free_direct - FREE_AHEAD]
         prefetch(&pool.packets[ahead])
         cell = pool.arena + <size_t>ahead * pool.cell_size + pool.headroom
-        prefetch(cell - 2 * CACHE_LINE)
-        prefetch(cell - CACHE_LINE)
+        prefetch(cell - pool.headers)
+        prefetch(cell - 1)
     _pkt_reset(k, 0)
     k.off = pool.headroom
     return i

@@ -12,6 +12,7 @@ from iip.errors import ConfigError
 
 cdef enum:
     PAGE = 4096
+    MOST_HEADERS = 52             # of IPv4, and TCP with timestamps, bytes
 
 
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil:
@@ -210,6 +211,7 @@ cdef class PacketPool:
         self.c.n_indirect = views
         self.c.cell_size = packet_size
         self.c.headroom = headroom
+        self.c.headers = min(headroom, MOST_HEADERS)
         self.c.reserve = packets >> 4
         self.c.released = NIL
         n_desc = packets + views

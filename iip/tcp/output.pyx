@@ -59,8 +59,6 @@ cdef inline bint _transmit(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
         flags |= TH_PSH
     if k.flags & REC_FIN:
         flags |= TH_FIN
-    if unlikely(k.n_sent == 1):
-        pkt_detail(s.pool, k).first_sent_at = k.sent_at
     k.sent_at = s.now
     k.n_sent += 1
     k.segs = 1
@@ -111,6 +109,12 @@ cdef bint _resegment(Tcp* s, Tcb* t, uint32_t rec) noexcept nogil:
     return pkt(s.pool, rec).total_len <= n or record_split(s, t, rec, n) != NIL
 
 
+cdef bint _transmit_again(Tcp* s, Tcb* t, uint32_t rec, Packet* k) noexcept nogil:
+    if k.n_sent == 1:
+        pkt_detail(s.pool, k).first_sent_at = k.sent_at
+    return _transmit(s, t, rec)
+
+
 cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     """For the counters, and for finding out later whether it was needed."""
     k.flags |= REC_EVER_RETRANS
@@ -150,7 +154,7 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
             return False
         if k.total_len > t.mss and not _resegment(s, t, i):
             return False
-        if not _transmit(s, t, i):
+        if not _transmit_again(s, t, i, k):
             return False
         t.flags &= ~<uint32_t>TF_RTX_NOW
         t.lost -= rec_space(k)
@@ -360,9 +364,9 @@ cdef bint _send_loss_probe(Tcp* s, Tcb* t) noexcept nogil:
             i = _last_segment(s, t, i)
             if i == NIL:
                 return False
-        if not _transmit(s, t, i):
-            return False
         k = pkt(s.pool, i)
+        if not _transmit_again(s, t, i, k):
+            return False
         if k.flags & REC_RETRANS:
             again_remove(s, t, k)
         if not k.flags & (REC_SACKED | REC_LOST):
