@@ -4,7 +4,8 @@ import os
 cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
-from iip.memory.pool cimport NIL, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt, pkt_data, pkt_free
+from iip.memory.order cimport order_ahead
+from iip.memory.pool cimport NIL, PKT_HELD, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt, pkt_data, pkt_free
 from iip.memory.raw cimport CACHE_LINE
 from iip.memory.slab cimport slab_in_use, slab_live, slab_lookup
 from iip.net.gro cimport gro_burst
@@ -433,8 +434,8 @@ cdef void _deliver_payload(Engine self, Tcb* t, uint64_t conn, bint over) noexce
         t.rx_head = k.qnext
         if t.rx_head == NIL:
             t.rx_tail = NIL
-        else:
-            prefetch(pkt(self.net.pool, t.rx_head))
+        elif k.flags & PKT_HELD:  # many may have waited with it
+            prefetch(pkt(self.net.pool, order_ahead(&self.tcp.held, k)))
         piece = i
         while piece != NIL and not t.flags & TF_ORPHAN and t.close_reason != CLOSE_ABORTED:
             k = pkt(self.net.pool, piece)

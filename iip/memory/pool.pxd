@@ -24,6 +24,7 @@ cdef enum:
     PKT_INDIRECT = 0x0001
     PKT_EXTERNAL = 0x0002
     PKT_FREED = 0x0004            # its holder gave it back (others may still look at its bytes)
+    PKT_HELD = 0x0008             # received, and it waited behind a gap
     # receive: what the device has already done
     PKT_RX_IP_CSUM_OK = 0x0010
     PKT_RX_L4_CSUM_OK = 0x0020
@@ -50,10 +51,10 @@ cdef extern from *:
     typedef struct {                  /* one cache line: those of thousands of packets fill all sets of a cache */
         uint8_t* buf;
         uint32_t buf_len, off, len, total_len, next, refs, parent, flags;
-        uint16_t l3;
         union {
-            struct { uint16_t l4, csum_off, gso_size; };
-            struct { uint16_t n_sent, segs; };
+            struct { uint16_t l3, l4, csum_off, gso_size; };
+            struct { uint16_t l3_, n_sent, segs; };
+            struct { uint16_t l3__, l4_; uint32_t n_block; };
         };
         uint32_t qnext, seq;
         union {
@@ -81,6 +82,8 @@ cdef extern from *:
         # of a record, in the same place:
         uint16_t n_sent           # how often it was transmitted
         uint16_t segs             # segments it stands for (TSO)
+        # of one that waits behind a gap:
+        uint32_t n_block          # see reorder.pxd
         uint32_t qnext            # link of whatever queue the packet waits in
         uint32_t seq              # TCP: sequence number of the first byte; reassembly: fragment offset
         uint32_t aux              # whoever owns the packet at the moment

@@ -8,20 +8,24 @@ from iip.wire.bytes cimport unlikely
 from iip.wire.tcp cimport Segment
 
 
-cdef inline void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
-    """Queue a packet of `n` payload bytes that begin at `rcv_nxt` for the application."""
-    cdef Packet* k = pkt(s.pool, packet)
-    k.qnext = NIL
+cdef inline void receive_run(Tcp* s, Tcb* t, uint32_t first, uint32_t last, uint32_t n) noexcept nogil:
+    """Queue packets, linked from `first` to `last`, of `n` payload bytes that begin at `rcv_nxt` for the application."""
+    pkt(s.pool, last).qnext = NIL
     if t.rx_head == NIL:
-        t.rx_head = packet
+        t.rx_head = first
     else:
-        pkt(s.pool, t.rx_tail).qnext = packet
-    t.rx_tail = packet
+        pkt(s.pool, t.rx_tail).qnext = first
+    t.rx_tail = last
     t.rcv_nxt += n
     t.rcv_buffered += n
     t.bytes_received += n
     acks_note_arrival(s, t)
     mark_ready(s, t, EV_PAYLOAD)
+
+
+cdef inline void receive_in_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t n) noexcept nogil:
+    """The same with one packet."""
+    receive_run(s, t, packet, packet, n)
 
 
 cdef inline uint32_t without_headers(Tcp* s, uint32_t packet) noexcept nogil:

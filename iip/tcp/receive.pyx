@@ -1,20 +1,20 @@
 """Payload: see receive.pxd."""
 from libc.string cimport memcpy
-from iip.memory.order cimport order_ahead, order_note
+from iip.memory.order cimport order_note
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
+    NIL, PKT_EXTERNAL, PKT_HELD, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
 from iip.net.link cimport chain_slice
 from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
     conn_drop_out_of_order, conn_gap_closed, conn_gap_opened, conn_time_wait, mark_dirty, mark_ready)
-from iip.tcp.reorder cimport block_is, block_join, block_last, packet_end
+from iip.tcp.reorder cimport block_first, block_is, block_join, block_last, packet_end
 from iip.tcp.segment cimport send_control
 from iip.tcp.tcb cimport *
 from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
 from iip.verdict cimport (
     count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
     tcp_rx_window_exceeded)
-from iip.wire.bytes cimport likely, prefetch, unlikely
+from iip.wire.bytes cimport likely, unlikely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport TH_ACK, TH_FIN
 
@@ -53,36 +53,46 @@ cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil:
 
 
 cdef void _deliver_following(Tcp* s, Tcb* t) noexcept nogil:
-    """`rcv_nxt` moved: what waited behind the gap may be in order now."""
-    cdef uint32_t i
+    """`rcv_nxt` moved: the block that waited behind the gap may be in order now."""
+    cdef uint32_t first = t.ooo_head, last, n
     cdef Packet* k
-    cdef uint32_t overlap
-    while t.ooo_head != NIL:
-        i = t.ooo_head
-        k = pkt(s.pool, i)
-        if seq_gt(k.seq, t.rcv_nxt):
-            break
-        t.ooo_head = k.qnext
-        prefetch(pkt(s.pool, order_ahead(&s.held, k)))
-        if k.next != NIL:
-            prefetch(pkt(s.pool, k.next))     # the application's turn comes after this
-        t.n_ooo -= 1
-        s.n_ooo -= 1
-        overlap = t.rcv_nxt - k.seq
-        if overlap >= k.total_len:
-            pkt_free(s.pool, i)
-            continue
-        pkt_trim_head(s.pool, i, overlap)
-        receive_in_order(s, t, i, k.total_len)
-    if t.ooo_head == NIL and t.ooo_tail != NIL:
-        t.ooo_tail = NIL
-        tuning_restart(s, t)
-        conn_gap_closed(s, t)
+    if first == NIL:
+        return
+    k = pkt(s.pool, first)
+    if k.seq == t.rcv_nxt:
+        last = block_last(s, first)
+        n = k.n_block
+        t.ooo_head = pkt(s.pool, last).qnext
+        t.n_ooo -= n
+        s.n_ooo -= n
+        receive_run(s, t, first, last, packet_end(pkt(s.pool, last)) - t.rcv_nxt)
+        if t.ooo_head == NIL:
+            t.ooo_tail = NIL
+            tuning_restart(s, t)
+            conn_gap_closed(s, t)
     # a gap was filled, wholly or in part: tell the peer at once (RFC 5681 §4.2)
     t.flags |= TF_ACK_NOW
 
 
-cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexcept nogil:
+cdef inline void _note_held(Tcp* s, Tcb* t, uint32_t packet, Packet* k) noexcept nogil:
+    k.flags |= PKT_HELD
+    order_note(&s.held, packet, k)
+    t.n_ooo += 1
+    s.n_ooo += 1
+
+
+cdef inline void _append(Tcp* s, Tcb* t, uint32_t packet, Packet* k) noexcept nogil:
+    """It continues the last block."""
+    cdef uint32_t first = block_first(s, t.ooo_tail)
+    k.qnext = NIL
+    pkt(s.pool, t.ooo_tail).qnext = packet
+    t.ooo_tail = packet
+    block_is(s, first, packet, pkt(s.pool, first).n_block + 1)
+    _note_held(s, t, packet, k)
+
+
+cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet, bint whole) noexcept nogil:
+    """`before`: the last packet of a block, or NIL; `whole`: no other piece of the packet belongs behind what follows."""
     cdef Packet* k = pkt(s.pool, packet)
     if t.ooo_head == NIL:
         conn_gap_opened(s, t)
@@ -94,13 +104,13 @@ cdef void _insert_after(Tcp* s, Tcb* t, uint32_t before, uint32_t packet) noexce
         pkt(s.pool, before).qnext = packet
     if k.qnext == NIL:
         t.ooo_tail = packet
-    order_note(&s.held, packet, k)
-    block_is(s, packet, packet)
+    block_is(s, packet, packet, 1)
+    if whole:
+        _absorb_next(s, t, packet)
+    block_join(s, packet, k.qnext)
     if before != NIL:
         block_join(s, before, packet)
-    block_join(s, packet, k.qnext)
-    t.n_ooo += 1
-    s.n_ooo += 1
+    _note_held(s, t, packet, k)
 
 
 cdef bint _absorb(Tcp* s, uint32_t first, uint32_t second) noexcept nogil:
@@ -120,15 +130,15 @@ cdef bint _absorb(Tcp* s, uint32_t first, uint32_t second) noexcept nogil:
 
 
 cdef void _absorb_next(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
-    """The same with what follows packet `i` in the queue."""
+    """The same with what follows packet `i` in the queue, which is the last of its block."""
     cdef uint32_t following = pkt(s.pool, i).qnext
     cdef Packet* k
     if following == NIL or not _absorb(s, i, following):
         return
     k = pkt(s.pool, following)
     pkt(s.pool, i).qnext = k.qnext
-    if k.qnext == NIL or packet_end(k) != pkt(s.pool, k.qnext).seq:
-        block_is(s, k.aux, i)     # it was the last of its block
+    if k.n_block > 1:             # the rest of its block is one of its own, for as long as nobody joins it
+        block_is(s, k.qnext, k.aux, k.n_block - 1)
     if t.ooo_tail == following:
         t.ooo_tail = i
     t.n_ooo -= 1
@@ -136,15 +146,17 @@ cdef void _absorb_next(Tcp* s, Tcb* t, uint32_t i) noexcept nogil:
     pkt_free(s.pool, following)
 
 
+cdef inline bint _has_room(Tcp* s, Tcb* t) noexcept nogil:
+    return t.n_ooo < s.conf.max_ooo and s.n_ooo < s.max_ooo and not pool_low(s.pool)
+
+
 cdef bint _room_behind_gap(Tcp* s, Tcb* t) noexcept nogil:
     """May one more packet wait? When gaps hold a quarter of the pool, or little is left of it, the oldest gap of
     another connection gives way: an honest one closes within a few round trips (RFC 2018 §8 allows it)."""
     cdef Tcb* oldest
-    if t.n_ooo >= s.conf.max_ooo:
-        return False
-    if likely(s.n_ooo < s.max_ooo and not pool_low(s.pool)):
+    if _has_room(s, t):
         return True
-    if s.ooo_head == NIL or s.ooo_head == t.id:
+    if t.n_ooo >= s.conf.max_ooo or s.ooo_head == NIL or s.ooo_head == t.id:
         return False
     oldest = tcb(s, s.ooo_head)
     count_n(s.counters, tcp_ooo_pruned, oldest.n_ooo)
@@ -205,15 +217,26 @@ cdef inline void _tell_blocks(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
         t.n_untold = 0
 
 
+cdef inline bint _continues(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
+    """The usual case: a packet that follows the last one that waits, and may wait, too."""
+    return (t.ooo_tail != NIL and packet_end(pkt(s.pool, t.ooo_tail)) == k.seq and k.total_len > CRUMB
+            and _has_room(s, t))
+
+
 cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
     """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
     can change what was received: only what is new of the packet goes in, in as many pieces as it has. Takes
     the packet."""
-    cdef uint32_t before = _place(s, t, seq), following, after, rest, end
+    cdef uint32_t before, following, after, rest, end
     cdef Packet* k = pkt(s.pool, packet)
     cdef Packet* f
     cdef int verdict = tcp_old_duplicate
     k.seq = seq
+    if likely(_continues(s, t, k)):
+        _note_recent(t, seq, k.total_len)
+        _append(s, t, packet, k)
+        return tcp_out_of_order
+    before = _place(s, t, seq)
     while packet != NIL:
         k = pkt(s.pool, packet)
         if before != NIL:
@@ -241,9 +264,9 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
         elif before != NIL and _absorb(s, before, packet):
             _note_recent(t, k.seq, k.total_len)
             pkt_free(s.pool, packet)
-            block_join(s, before, following)
             if rest == NIL:
                 _absorb_next(s, t, before)
+            block_join(s, before, pkt(s.pool, before).qnext)
             verdict = tcp_out_of_order
         elif not _room_behind_gap(s, t):
             pkt_free(s.pool, packet)
@@ -251,9 +274,7 @@ cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noex
             return tcp_ooo_full
         else:
             _note_recent(t, k.seq, k.total_len)
-            _insert_after(s, t, before, packet)
-            if rest == NIL:
-                _absorb_next(s, t, packet)
+            _insert_after(s, t, before, packet, rest == NIL)
             verdict = tcp_out_of_order
         packet = rest
         before = after

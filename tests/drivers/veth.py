@@ -13,7 +13,8 @@ def plug(netns, *addresses, mtu=1500, queues=1):
     """`addresses` are the kernel's, on its end."""
     netns.run("ip", "link", "add", KERNEL, "mtu", mtu, "numtxqueues", queues, "numrxqueues", queues, "type", "veth",
               "peer", "name", OURS, "mtu", mtu, "numtxqueues", queues, "numrxqueues", queues)
-    netns.run("ip", "link", "set", OURS, "addrgenmode", "none")
+    for name in (OURS,) if addresses else (OURS, KERNEL):     # an end without an address says nothing by itself
+        netns.run("ip", "link", "set", name, "addrgenmode", "none")
     for address in addresses:
         netns.run("ip", "address", "add", address, "dev", KERNEL, "nodad")
     for name in (KERNEL, OURS):
