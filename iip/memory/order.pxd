@@ -6,7 +6,7 @@ from iip.memory.pool cimport Packet
 
 cdef enum:
     ORDERED = 65536               # as many as a packet's `l3` counts
-    AHEAD = 12                    # packets before their turn
+    AHEAD = 24                    # packets before their turn
 
 
 cdef struct Order:

@@ -15,7 +15,7 @@ from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
 from iip.tcp.ecn cimport ecn_input, ecn_repeated_syn
-from iip.tcp.receive cimport receive_in_order, receive_note_duplicate, receive_text, without_headers
+from iip.tcp.receive cimport receive_behind_gap, receive_in_order, receive_note_duplicate, receive_text, without_headers
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
@@ -442,6 +442,22 @@ cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     return tcp_in_order
 
 
+cdef inline bint _predicted_behind_gap(Tcb* t, Segment* seg) noexcept nogil:
+    """The third case, while something is missing: data that may wait, and tells nothing else that is new."""
+    cdef uint32_t ahead = seg.seq - t.rcv_nxt, window = t.rcv_adv - t.rcv_nxt
+    return (t.state == ESTABLISHED and (seg.flags & FAST_FLAGS) == TH_ACK and seg.len and seg.ack == t.snd_una
+            and ahead != 0 and ahead <= window and ahead + seg.len <= window
+            and not t.flags & (TF_ORPHAN | TF_FIN_KNOWN) and not t.ecn and not seg.opts & OPT_SACK
+            and (not t.flags & TF_TS or (seg.opts & OPT_TS and seq_geq(seg.ts_val, t.ts_recent))))
+
+
+cdef int _input_behind_gap(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    t.last_rx = s.now
+    t.probes = 0
+    _update_window(s, t, seg)
+    return receive_behind_gap(s, t, seg)
+
+
 cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
     """One segment. Takes the packet; returns the verdict."""
     cdef Segment seg
@@ -456,6 +472,8 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
     t.segs_in += 1
     if likely(_predicted(t, &seg)):
         return _input_predicted(s, t, &seg)
+    if t.ooo_head != NIL and _predicted_behind_gap(t, &seg):
+        return _input_behind_gap(s, t, &seg)
     if t.state == SYN_SENT:
         return _input_syn_sent(s, t, rx, &seg)
     if t.state == TIME_WAIT:

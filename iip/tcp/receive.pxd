@@ -44,5 +44,6 @@ cdef inline uint32_t without_headers(Tcp* s, uint32_t packet) noexcept nogil:
 
 
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
+cdef int receive_behind_gap(Tcp* s, Tcb* t, Segment* seg) noexcept nogil
 cdef void receive_fin(Tcp* s, Tcb* t) noexcept nogil
 cdef void receive_note_duplicate(Tcp* s, Tcb* t, uint32_t seq, uint32_t n) noexcept nogil

@@ -318,6 +318,27 @@ cdef void _note_fin(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     t.fin_seq = at
 
 
+cdef inline int _behind_gap(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
+    t.n_ooo_in += 1
+    t.flags |= TF_ACK_NOW
+    if likely(t.flags & TF_SACK):
+        _tell_blocks(s, t, seq)
+        t.dup_owed = 0
+    else:
+        t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED)
+    return _queue_out_of_order(s, t, packet, seq)
+
+
+cdef int receive_behind_gap(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    """`receive_text` when it is known that all of the text lies in the window, behind a gap, and that there is no FIN."""
+    t.flags |= TF_ACK_LATER
+    t.data_segs_in += 1
+    if seg.len >= t.rcv_mss:
+        tuning_full_segment(s, t, seg)
+    mark_dirty(s, t)
+    return _behind_gap(s, t, without_headers(s, seg.pkt), seg.seq)
+
+
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """Segment text and FIN (RFC 9293 §3.10.7.4, seventh and eighth). The packet's data is the payload and
     `seg.seq` its first byte; the segment was found acceptable. Takes the packet; returns the verdict."""
@@ -360,12 +381,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     elif likely(seg.seq == t.rcv_nxt):
         receive_in_order(s, t, packet, seg.len)
     else:
-        if t.flags & TF_SACK:
-            _tell_blocks(s, t, seg.seq)
-        verdict = _queue_out_of_order(s, t, packet, seg.seq)
-        t.n_ooo_in += 1
-        t.flags |= TF_ACK_NOW
-        t.dup_owed = min(t.dup_owed + 1, MAX_DUP_OWED) if not t.flags & TF_SACK else 0
+        verdict = _behind_gap(s, t, packet, seg.seq)
     if unlikely(t.flags & TF_FIN_KNOWN):
         if t.fin_seq == t.rcv_nxt:
             receive_fin(s, t)
