@@ -218,25 +218,19 @@ cdef inline void _tell_blocks(Tcp* s, Tcb* t, uint32_t seq) noexcept nogil:
 
 
 cdef inline bint _continues(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
-    """The usual case: a packet that follows the last one that waits, and may wait, too."""
-    return (t.ooo_tail != NIL and packet_end(pkt(s.pool, t.ooo_tail)) == k.seq and k.total_len > CRUMB
-            and _has_room(s, t))
+    """The usual case: a packet that follows the latest and last one that waits, and may wait, too."""
+    return (t.ooo_tail != NIL and _follows_latest(t, k.seq) and packet_end(pkt(s.pool, t.ooo_tail)) == k.seq
+            and k.total_len > CRUMB and _has_room(s, t))
 
 
 cdef int _queue_out_of_order(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
     """File a packet behind a gap. Bytes that are already there win over later copies of them, so that nobody
     can change what was received: only what is new of the packet goes in, in as many pieces as it has. Takes
     the packet."""
-    cdef uint32_t before, following, after, rest, end
-    cdef Packet* k = pkt(s.pool, packet)
+    cdef uint32_t before = _place(s, t, seq), following, after, rest, end
+    cdef Packet* k
     cdef Packet* f
     cdef int verdict = tcp_old_duplicate
-    k.seq = seq
-    if likely(_continues(s, t, k)):
-        _note_recent(t, seq, k.total_len)
-        _append(s, t, packet, k)
-        return tcp_out_of_order
-    before = _place(s, t, seq)
     while packet != NIL:
         k = pkt(s.pool, packet)
         if before != NIL:
@@ -319,9 +313,15 @@ cdef void _note_fin(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
 
 
 cdef inline int _behind_gap(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexcept nogil:
+    cdef Packet* k = pkt(s.pool, packet)
     t.n_ooo_in += 1
     t.flags |= TF_ACK_NOW
-    if likely(t.flags & TF_SACK):
+    k.seq = seq
+    if likely(t.flags & TF_SACK and _continues(s, t, k)):
+        _note_recent(t, seq, k.total_len)
+        _append(s, t, packet, k)
+        return tcp_out_of_order
+    if t.flags & TF_SACK:
         _tell_blocks(s, t, seq)
         t.dup_owed = 0
     else:

@@ -5,7 +5,7 @@ arrived or at the gap that was filled: blocks as they come from an honest peer c
 however large the window is. From any other the steps are bounded.
 """
 from libc.stdint cimport int32_t, uint32_t
-from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_SACKED, Packet, pkt
+from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_SACKED, Packet, pkt
 from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
@@ -66,17 +66,29 @@ cdef bint _up_to(Tcp* s, Tcb* t, uint32_t i, uint32_t right) noexcept nogil:
     return 0 < n < k.total_len and record_split(s, t, i, n) != NIL
 
 
+cdef void _arrived(Tcp* s, Tcb* t, Packet* k, uint32_t n, AckInfo* info) noexcept nogil:
+    """A record of `n` bytes that was sent again, or thought lost."""
+    if not k.flags & REC_EVER_RETRANS:
+        info.original = True
+    rack_delivered(s, t, k)
+    mark_sacked(s, t, k)
+    info.delivered += n
+    info.news = True
+
+
 cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
     """Mark the segments that lie in [left, right). How far the steps have lasted: `right`, or less."""
-    cdef uint32_t i = _find(s, t, left, steps), end
+    cdef uint32_t i = _find(s, t, left, steps), end, fresh = 0, reached = right
     cdef Packet* k
+    cdef Packet* newest = NULL    # of what was sent once
     if i == NIL and steps[0] == 0:
         return left
     while i != NIL:
         k = pkt(s.pool, i)
         expect_next(s, t, k)
         if steps[0] == 0:
-            return k.seq
+            reached = k.seq
+            break
         steps[0] -= 1
         end = k.seq + rec_space(k)
         if seq_gt(end, right):
@@ -84,22 +96,29 @@ cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info
                 break
             end = k.seq + k.total_len
         if not k.flags & REC_SACKED:
-            if not k.flags & REC_EVER_RETRANS:
-                info.original = True
-                if seq_lt(end, t.fack):
-                    t.reo_seen = True     # RFC 8985 §6.2 step 3: it was overtaken
-            rack_delivered(s, t, k)
+            if k.flags & REC_EVER_RETRANS == 0 and seq_lt(end, t.fack):
+                t.reo_seen = True     # RFC 8985 §6.2 step 3: it was overtaken
             if t.cc_mode & CC_RATE:
-                rate_delivered(s, t, k, rec_space(k), info)
-            mark_sacked(s, t, k)
-            info.delivered += rec_space(k)
-            info.news = True
+                rate_delivered(s, t, k, end - k.seq, info)
+            if likely(not k.flags & (REC_LOST | REC_EVER_RETRANS)):
+                k.flags |= REC_SACKED
+                fresh += end - k.seq
+                newest = k
+            else:
+                _arrived(s, t, k, end - k.seq, info)
+            if t.sent_head == i and k.qnext != NIL:
+                t.sent_head = k.qnext
         if seq_geq(end, t.fack):
             t.sack_front = i
         else:
             t.sack_hint = i
         i = k.qnext
-    return right
+    if newest != NULL:
+        rack_delivered(s, t, newest)
+        t.sacked += fresh
+        info.delivered += fresh
+        info.original = info.news = True
+    return reached
 
 
 cdef void _news_of(Tcp* s, Tcb* t, SackBlock* b, AckInfo* info, int* steps) noexcept nogil:
