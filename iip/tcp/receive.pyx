@@ -2,7 +2,8 @@
 from libc.string cimport memcpy
 from iip.memory.order cimport order_note
 from iip.memory.pool cimport (
-    NIL, PKT_EXTERNAL, PKT_HELD, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail, pool_low)
+    NIL, PKT_EXTERNAL, PKT_HELD, PKT_INDIRECT, Packet, pkt, pkt_data, pkt_free, pkt_tailroom, pkt_trim_head, pkt_trim_tail,
+    pool_low)
 from iip.net.link cimport chain_slice
 from iip.tcp.acks cimport acks_quick
 from iip.tcp.conn cimport (
