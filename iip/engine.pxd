@@ -8,7 +8,7 @@ from iip.net.types cimport Addr
 from iip.tcp.tcb cimport Tcb, Tcp
 
 cpdef enum:                       # iip.engine.API_VERSION in Python: of the engine at hand
-    API_VERSION = 2               # bumped with every change of what extensions see through iip/__init__.pxd
+    API_VERSION = 3               # bumped with every change of what extensions see through iip/__init__.pxd
 
 
 cdef struct SynInfo:

@@ -16,7 +16,7 @@ cdef extern from *:
 
 cdef enum:
     FREE_AHEAD = 4                # packets that are taken after the next one and asked for already
-    VIEWS_AHEAD = 8
+    VIEWS_AHEAD = 12
 
 
 cdef enum:
@@ -30,6 +30,7 @@ cdef enum:
     PKT_RX_L4_CSUM_OK = 0x0020
     PKT_RX_BROADCAST = 0x0040     # by link-layer destination
     PKT_RX_MULTICAST = 0x0080
+    PKT_HEADERS = 0x1000          # its cell is shared by packets that hold headers only
     # transmit: what the device has still to do
     PKT_TX_IP_CSUM = 0x0100       # IPv4 header checksum
     PKT_TX_L4_CSUM = 0x0200       # checksum from `l4` to the end into l4 + csum_off, which holds the pseudo-header sum
@@ -120,6 +121,8 @@ cdef struct Pool:
     uint32_t cell_size
     uint32_t headroom
     uint32_t headers              # bytes of them that packets mostly have, in front of `headroom`
+    uint32_t header_cell          # where the next packet for headers only is, if it still is for those,
+    uint32_t header_end           # and the end of the last one in it
     uint32_t reserve              # cells that new data leaves alone: a sixteenth, or a received packet's worth
     uint8_t* arena
     uint64_t exhausted            # failed allocations
@@ -236,6 +239,22 @@ cdef inline uint32_t pkt_slice(Pool* pool, uint32_t src, uint32_t off, uint32_t 
     return i
 
 
+cdef inline uint32_t pkt_headers(Pool* pool) noexcept nogil:
+    """A packet for headers only, with the pool's headroom in front and no room behind. Many lie in one cell, so that those of
+    thousands of segments in flight take few pages. NIL (not counted) when views are rather for what must be views."""
+    cdef Packet* root = pkt(pool, pool.header_cell)
+    cdef uint32_t i
+    if unlikely(pool.n_free_indirect <= pool.n_indirect >> 1):
+        return NIL
+    if unlikely(not root.flags & PKT_HEADERS or root.refs == 0
+                or pool.header_end + pool.headroom > pool.cell_size):
+        return pkt_headers_in_new_cell(pool)
+    pool.header_end += pool.headroom
+    i = pkt_slice(pool, pool.header_cell, pool.header_end, 0)
+    pkt(pool, i).buf_len = pool.header_end
+    return i
+
+
 cdef inline void _pkt_unref_root(Pool* pool, uint32_t i) noexcept nogil:
     cdef Packet* k = &pool.packets[i]
     k.refs -= 1
@@ -285,6 +304,7 @@ cdef inline uint32_t pkt_tailroom(Packet* k) noexcept nogil:
     return k.buf_len - k.off - k.len
 
 
+cdef uint32_t pkt_headers_in_new_cell(Pool* pool) noexcept nogil
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil
 cdef uint32_t pkt_copy_out(Pool* pool, uint32_t i, uint32_t skip, uint8_t* dst, uint32_t n) noexcept nogil
 cdef uint32_t pkt_split(Pool* pool, uint32_t i, uint32_t n) noexcept nogil

@@ -15,6 +15,20 @@ cdef enum:
     MOST_HEADERS = 52             # of IPv4, and TCP with timestamps, bytes
 
 
+cdef uint32_t pkt_headers_in_new_cell(Pool* pool) noexcept nogil:
+    """`pkt_headers` when the cell is used up, or was freed with the last packet in it."""
+    cdef uint32_t i = pkt_alloc(pool), first
+    if i == NIL:
+        return NIL
+    pkt(pool, i).flags |= PKT_HEADERS
+    pool.header_cell = i
+    pool.header_end = pool.headroom
+    first = pkt_slice(pool, i, pool.headroom, 0)
+    pkt(pool, first).buf_len = pool.headroom
+    pkt_free(pool, i)             # it lasts as long as the packets in it
+    return first
+
+
 cdef uint32_t pkt_clone(Pool* pool, uint32_t i) noexcept nogil:
     """A second view of the whole chain `i`, marks included; NIL if descriptors ran out."""
     cdef uint32_t head = NIL, last = NIL, n

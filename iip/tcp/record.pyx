@@ -1,7 +1,7 @@
 """Records: see record.pxd."""
 from iip.memory.pool cimport (
     NIL, PKT_EXTERNAL, PKT_INDIRECT, PKT_TX_TSO4, PKT_TX_TSO6, REC_FIN, REC_PUSH, REC_RETRANS, Packet, pkt, pkt_alloc,
-    pkt_clone, pkt_copy_out, pkt_data, pkt_detail, pkt_free, pkt_pull, pkt_slice, pkt_split, pkt_tailroom)
+    pkt_clone, pkt_copy_out, pkt_data, pkt_detail, pkt_free, pkt_headers, pkt_pull, pkt_slice, pkt_split, pkt_tailroom)
 from iip.net.types cimport CAP_SG
 from iip.tcp.scoreboard cimport again_insert_after
 from iip.tcp.tcb cimport *
@@ -151,24 +151,36 @@ cdef bint _copy(Tcp* s, uint32_t rec, uint32_t head) noexcept nogil:
         i = k.next
 
 
+cdef uint32_t _frame_of_pieces(Tcp* s, uint32_t rec) noexcept nogil:
+    """A packet for headers, and behind it views of the record's data. NIL when there is none."""
+    cdef Packet* k = pkt(s.pool, rec)
+    cdef Packet* h
+    cdef uint32_t c, i = pkt_headers(s.pool)
+    if unlikely(i == NIL):
+        i = pkt_alloc(s.pool)
+        if i == NIL:
+            return NIL
+    c = pkt_slice(s.pool, rec, k.off, k.len) if likely(k.next == NIL) else pkt_clone(s.pool, rec)
+    if unlikely(c == NIL):
+        pkt_free(s.pool, i)
+        return NIL
+    h = pkt(s.pool, i)
+    h.next = c
+    h.total_len = k.total_len
+    return i
+
+
 cdef uint32_t record_frame_apart(Tcp* s, uint32_t rec) noexcept nogil:
     """`record_frame` when there is no room for headers in front of the data."""
     cdef Packet* k = pkt(s.pool, rec)
-    cdef Packet* h
-    cdef uint32_t c, i = pkt_alloc(s.pool)
-    if i == NIL:
-        return NIL
-    h = pkt(s.pool, i)
-    if k.total_len <= SHORT_COPY or not s.net.caps & CAP_SG:
-        c = NIL
-    elif likely(k.next == NIL):
-        c = pkt_slice(s.pool, rec, k.off, k.len)
-    else:
-        c = pkt_clone(s.pool, rec)
-    if c != NIL:
-        h.next = c
-    elif not _copy(s, rec, i):
-        pkt_free(s.pool, i)
-        return NIL
-    h.total_len = k.total_len
+    cdef uint32_t i = NIL
+    if likely(k.total_len > SHORT_COPY and s.net.caps & CAP_SG):
+        i = _frame_of_pieces(s, rec)
+    if unlikely(i == NIL):
+        i = pkt_alloc(s.pool)
+        if i != NIL and not _copy(s, rec, i):
+            pkt_free(s.pool, i)
+            return NIL
+        if i != NIL:
+            pkt(s.pool, i).total_len = k.total_len
     return i

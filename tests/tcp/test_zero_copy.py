@@ -3,6 +3,9 @@ import gc
 
 import pytest
 
+import iip
+from iip.drivers import MemoryLink
+from iip.memory.pool import PacketPool
 from tests.harness.packets import ACK, opt_mss
 from tests.harness.peer import Peer
 
@@ -117,3 +120,69 @@ def test_nothing_is_lent(make):
     assert wire.engine.pool.pinned == 0
     wire.run()
     assert drain(wire, peer) == [TEXT]
+
+
+class Two:
+    """Two engines with one pool of 256 cells, and a connection from the first to the second; `served`: what came there."""
+
+    def __init__(self, views):
+        self.pool, self.link, self.served, self.now = PacketPool(packets=256, views=views), MemoryLink(), [], 10**9
+        served = self.served
+
+        class Server(iip.Handler):
+            def tcp_payload(self, conn, data):
+                served.append(bytes(data))
+                conn.consume(len(data))
+
+        self.a = iip.Engine(iip.Config(addresses=["10.0.0.1/24"]), iip.Handler(), self.link.a, self.pool, seed=1)
+        self.b = iip.Engine(iip.Config(addresses=["10.0.0.2/24"]), Server(), self.link.b, self.pool, seed=2)
+        self.b.tcp_listen(80)
+        self.conn = self.a.tcp_connect("10.0.0.2", 80)
+        for _ in range(5):
+            self.send()
+            self.receive()
+
+    def send(self):
+        """How many segments of data left, and how many cells they take."""
+        before, free = self.a.stats()["tcp_out_data"], self.pool.free_packets
+        self.a.run(self.now)
+        self.now += 1_000_000
+        return self.a.stats()["tcp_out_data"] - before, free - self.pool.free_packets
+
+    def receive(self):
+        self.b.run(self.now)
+
+    def close(self):
+        self.a.close()
+        self.b.close()
+        self.link.close()
+        assert self.pool.full
+
+
+def test_headers_share_a_cell():
+    """Segments of lent data on their way: sixteen packets that hold 128 bytes of headers each find room in a cell, which is
+    free again with the last of them."""
+    two = Two(views=4096)
+    assert two.conn.send(TEXT, reference=True) == len(TEXT)
+    for expected in (10, 20):     # slow start
+        segments, cells = two.send()
+        assert segments == expected and 1 <= cells <= 1 + segments // 16
+        two.receive()
+        assert two.pool.free_packets >= 255              # an ACK
+    for _ in range(5):
+        two.send()
+        two.receive()
+    assert b"".join(two.served) == TEXT
+    two.close()
+
+
+def test_without_many_views_headers_have_cells_of_their_own():
+    """Views are for what must be views: when half of them are in use, headers take cells, and nothing waits for ever."""
+    two = Two(views=40)
+    two.conn.send(TEXT, reference=True)
+    most = 0
+    for _ in range(60):
+        most = max(most, two.send()[1])
+        two.receive()
+    assert b"".join(two.served) == TEXT and most > 2
+    two.close()
