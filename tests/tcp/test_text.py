@@ -4,7 +4,8 @@ import random
 import pytest
 
 from iip import Reason
-from tests.harness.packets import ACK, FIN, RST, opt_sack_permitted
+from tests.harness.packets import ACK, FIN, RST, opt_mss, opt_sack_permitted
+from tests.harness.peer import Peer
 from tests.harness.states import AFTER_FIN, ESTABLISHED, RECEIVING, SYN_SENT, TIME_WAIT, enter, ids, matrix
 
 receiving = pytest.mark.parametrize("state,role", matrix(*RECEIVING), ids=map(ids, matrix(*RECEIVING)))
@@ -146,6 +147,24 @@ def test_gap(wire, state, role):
     peer.expect(ACK, ack=start + 6)
     assert wire.handler.take() == [("payload", b"abc"), ("payload", b"def")]
     assert wire.row["out_of_order"] == 0
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_what_waits_is_counted(wire, sack):
+    """Segments that continue each other, in two blocks: each counts until its block is delivered."""
+    peer = Peer(wire)
+    peer.connect(opt_mss(1000) + (opt_sack_permitted() if sack else b""))
+    wire.handler.take()
+    start = peer.nxt
+    for n, at in enumerate((1, 2, 3, 5, 6), 1):
+        peer.send(ACK, seq=start + 300 * at, data=bytes([at]) * 300)
+        assert wire.row["out_of_order"] == n
+    peer.send(ACK, seq=start, data=bytes(300))
+    assert wire.row["out_of_order"] == 2
+    peer.send(ACK, seq=start + 1200, data=bytes([4]) * 300)
+    assert wire.row["out_of_order"] == 0 and wire.row["rcv_nxt"] == start + 2100
+    assert stream(wire) == b"".join(bytes([at]) * 300 for at in range(7))
+    wire.sent.clear()
 
 
 def stream(wire):

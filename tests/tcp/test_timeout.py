@@ -280,6 +280,29 @@ def test_user_timeout(make):
     assert wire.counted()["tcp_user_timeout"] == 1
 
 
+def test_user_timeout_counts_from_the_first_transmission(make):
+    """Of the oldest segment that is not acknowledged, however often it was sent again meanwhile."""
+    wire = make(user_timeout=7.0)
+    peer = established(wire, options=opt_mss(1000))
+    peer.write(b"x" * 3000)
+    for _ in range(3):
+        peer.expect(ACK, size=1000)
+    first = peer.rcv - 3000
+    wire.advance(1.5)
+    wire.sent.clear()             # the first one again
+    peer.send(ACK, ack=first + 1000)
+    assert [s.seq - first for s in wire.sent] == [1000, 2000]
+    wire.advance(2.5)
+    wire.sent.clear()
+    peer.send(ACK, ack=first + 2000)
+    wire.advance(2.9)
+    assert wire.handler.take() == [("acked", 1000), ("acked", 1000)]
+    wire.sent.clear()
+    wire.advance(0.2)
+    assert wire.handler.take() == [("closed", Reason.TIMEOUT)]
+    wire.sent.clear()
+
+
 def test_user_timeout_counts_from_progress(make):
     wire = make(user_timeout=5.0)
     peer = established(wire, options=opt_mss(1000))
