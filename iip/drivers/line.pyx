@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from iip.drivers.heap cimport Held, heap_pop, heap_push
 from iip.drivers.queue cimport packet_copy
+from iip.memory.order cimport AHEAD
 from iip.memory.pool cimport (NIL, PKT_INDIRECT, PKT_RX_IP_CSUM_OK, PKT_RX_L4_CSUM_OK, Packet, pkt, pkt_data, pkt_free)
 from iip.memory.sizes cimport power_of_two
 from iip.wire.bytes cimport load16_be, prefetch, store16_be
@@ -24,7 +25,6 @@ cdef enum:
     ECN_CE = 3
     CODEL_RESUME = 16             # intervals after which the drop rate starts afresh (RFC 8289 §4.2)
     CODEL_SMALL = 1500            # a queue of one packet is no queue, bytes
-    AHEAD = 24                    # packets before their turn
 
 
 # -- set-up --------------------------------------------------------------------------------------------------

@@ -15,11 +15,10 @@ from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
 from iip.tcp.ecn cimport ecn_input, ecn_repeated_syn
-from iip.tcp.receive cimport receive_behind_gap, receive_in_order, receive_note_duplicate, receive_text, without_headers
+from iip.tcp.receive cimport receive_behind_gap, receive_data, receive_in_order, receive_note_duplicate, receive_text
 from iip.tcp.recovery cimport ack_duplicate, ack_new, path_changed
 from iip.tcp.rtt cimport rtt_sample
 from iip.tcp.tcb cimport *
-from iip.tcp.tuning cimport tuning_full_segment
 from iip.tcp.wheel cimport wheel_update
 from iip.verdict cimport *
 from iip.wire.bytes cimport likely, unlikely
@@ -433,11 +432,7 @@ cdef int _input_predicted(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     _update_window(s, t, seg)
     if seg.len == 0:
         return _drop(s, seg, tcp_in_acks)
-    t.flags |= TF_ACK_LATER
-    t.data_segs_in += 1
-    if seg.len >= t.rcv_mss:
-        tuning_full_segment(s, t, seg)
-    receive_in_order(s, t, without_headers(s, seg.pkt), seg.len)
+    receive_in_order(s, t, receive_data(s, t, seg), seg.len)
     mark_dirty(s, t)
     return tcp_in_order
 

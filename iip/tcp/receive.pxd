@@ -3,7 +3,8 @@ from libc.stdint cimport uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_free
 from iip.tcp.acks cimport acks_note_arrival
 from iip.tcp.conn cimport mark_ready
-from iip.tcp.tcb cimport EV_PAYLOAD, Tcb, Tcp
+from iip.tcp.tcb cimport EV_PAYLOAD, TF_ACK_LATER, Tcb, Tcp
+from iip.tcp.tuning cimport tuning_full_segment
 from iip.wire.bytes cimport unlikely
 from iip.wire.tcp cimport Segment
 
@@ -41,6 +42,15 @@ cdef inline uint32_t without_headers(Tcp* s, uint32_t packet) noexcept nogil:
         packet = following
         k = pkt(s.pool, packet)
     return packet
+
+
+cdef inline uint32_t receive_data(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
+    """Note that a segment with data came. The packet, without its headers."""
+    t.flags |= TF_ACK_LATER
+    t.data_segs_in += 1
+    if seg.len >= t.rcv_mss:
+        tuning_full_segment(s, t, seg)
+    return without_headers(s, seg.pkt)
 
 
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil

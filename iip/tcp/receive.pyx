@@ -11,7 +11,7 @@ from iip.tcp.conn cimport (
 from iip.tcp.reorder cimport block_first, block_is, block_join, block_last, packet_end
 from iip.tcp.segment cimport send_control
 from iip.tcp.tcb cimport *
-from iip.tcp.tuning cimport tuning_full_segment, tuning_restart
+from iip.tcp.tuning cimport tuning_restart
 from iip.verdict cimport (
     count, count_n, tcp_fin_in, tcp_in_segments, tcp_old_duplicate, tcp_ooo_full, tcp_ooo_pruned, tcp_out_of_order,
     tcp_rx_window_exceeded)
@@ -332,12 +332,8 @@ cdef inline int _behind_gap(Tcp* s, Tcb* t, uint32_t packet, uint32_t seq) noexc
 
 cdef int receive_behind_gap(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     """`receive_text` when it is known that all of the text lies in the window, behind a gap, and that there is no FIN."""
-    t.flags |= TF_ACK_LATER
-    t.data_segs_in += 1
-    if seg.len >= t.rcv_mss:
-        tuning_full_segment(s, t, seg)
     mark_dirty(s, t)
-    return _behind_gap(s, t, without_headers(s, seg.pkt), seg.seq)
+    return _behind_gap(s, t, receive_data(s, t, seg), seg.seq)
 
 
 cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
@@ -349,11 +345,7 @@ cdef int receive_text(Tcp* s, Tcb* t, Segment* seg) noexcept nogil:
     if seg.flags & TH_FIN and seq_geq(seg.seq + seg.len, t.rcv_nxt):
         _note_fin(s, t, seg)
     if seg.len:
-        packet = without_headers(s, packet)
-        t.flags |= TF_ACK_LATER
-        t.data_segs_in += 1
-        if seg.len >= t.rcv_mss:
-            tuning_full_segment(s, t, seg)
+        packet = receive_data(s, t, seg)
         if seq_lt(seg.seq, t.rcv_nxt):                      # the front is old
             old = t.rcv_nxt - seg.seq
             t.flags |= TF_ACK_NOW
