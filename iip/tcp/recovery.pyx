@@ -98,6 +98,8 @@ cdef void _undo(Tcp* s, Tcb* t) noexcept nogil:
         mark_not_lost(s, t, i, k)
         i = k.qnext
     t.rtx_hint = t.sent_head = NIL
+    if seq_lt(t.undo_marker, t.fack):
+        t.reo_seen = True         # it came after what was sent later: the rest of what is missing may, too
     if not t.cc_mode & CC_MODEL:
         t.cwnd = max(t.cwnd, t.prior_cwnd)
         t.ssthresh = max(t.ssthresh, t.prior_ssthresh)

@@ -334,6 +334,26 @@ def test_spurious_recovery_is_undone(wire):
     assert wire.row["cwnd"] >= before and wire.counted()["tcp_undone"] == 1
 
 
+def test_what_an_undone_recovery_thought_lost_may_be_late_and_may_be_lost(wire):
+    """RFC 3522, RFC 8985 §6.2: the first of ten was overtaken by three; what else is missing gets a quarter of a round trip
+    more, and is sent again after it."""
+    peer, start = sender(wire, 10, opt_sack_permitted() + opt_timestamps(7, 0) + opt_mss(MSS + 12), 0.1)
+    echo, block = peer.ts_echo, (start + 7 * MSS, start + 10 * MSS)
+    peer.send(ACK, ack=start, options=opt_sack(block))
+    again = len(wire.sent)
+    assert 1 < again < 6          # of seven that are missing
+    for i in range(again):
+        peer.expect(ACK, seq=start + i * MSS, size=MSS)
+    wire.advance(0.01)
+    peer.send(ACK, ack=start + MSS, tsecr=echo, options=opt_sack(block))
+    assert wire.counted()["tcp_undone"] == 1
+    peer.expect_nothing(0.01)
+    peer.expect(ACK, seq=start + again * MSS, size=MSS, after=0.005)
+    wire.sent.clear()
+    assert wire.counted()["tcp_fast_retransmits"] == 1
+    peer.send(ACK)
+
+
 def resent_once(wire):
     """Recovery in which the first of ten segments was sent again."""
     peer, start = sender(wire, 10, opt_sack_permitted(), 0.1)
