@@ -122,7 +122,7 @@ cdef void _note_retransmission(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
     t.n_retransmits += k.segs
     t.bytes_retrans += k.total_len
     t.mtu_probe = 0               # if it was that: it tells nothing any more
-    if seq_gt(k.seq + rec_space(k), t.retrans_high):
+    if not tcp_awaits(t, t.retrans_high) or seq_gt(k.seq + rec_space(k), t.retrans_high):
         t.retrans_high = k.seq + rec_space(k)
     if t.undo:
         t.undo_retrans += k.segs

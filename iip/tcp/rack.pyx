@@ -5,7 +5,7 @@ from iip.tcp.rtt cimport rto_backed_off
 from iip.tcp.scoreboard cimport expect_next, mark_lost
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
-from iip.wire.seq cimport seq_geq, seq_gt
+from iip.wire.seq cimport seq_geq
 
 cdef enum:
     DUP_THRESH = 3
@@ -80,7 +80,7 @@ cdef bint rack_detect(Tcp* s, Tcb* t) noexcept nogil:
 
 cdef void rack_dsack(Tcb* t) noexcept nogil:
     """A D-SACK: something was sent again for nothing. A wider reordering window, once per round trip."""
-    if seq_gt(t.snd_una, t.reo_round):
+    if not tcp_awaits(t, t.reo_round):
         t.reo_round = t.snd_nxt
         if t.reo_mult < 64:
             t.reo_mult += 1

@@ -40,7 +40,9 @@ cdef void _keep_for_undo(Tcb* t) noexcept nogil:
     t.prior_cwnd = t.cwnd
     t.prior_ssthresh = t.ssthresh
     t.undo_marker = t.snd_una
-    if seq_geq(t.snd_una, t.retrans_high):    # ACKs of an earlier episode's retransmissions say nothing about this one
+    if not tcp_awaits(t, t.fack):
+        t.fack = t.snd_una
+    if not tcp_awaits(t, t.retrans_high):     # ACKs of an earlier episode's retransmissions say nothing about this one
         t.undo_retrans = 0
         t.retrans_stamp = 0
 
@@ -306,7 +308,7 @@ cdef void _episodes(Tcp* s, Tcb* t, Segment* seg, AckInfo* info, bint advanced) 
 cdef void _echo(Tcp* s, Tcb* t, AckInfo* info) noexcept nogil:
     """RFC 3168 §6.1.2: the peer saw a mark. The window is reduced once in a window of data, and not on top of a
     reduction for loss; CWR tells the peer."""
-    if t.flags & (TF_RECOVERY | TF_LOSS) or seq_lt(t.snd_una, t.ecn_end):
+    if t.flags & (TF_RECOVERY | TF_LOSS) or tcp_awaits(t, t.ecn_end):
         return
     count(s.counters, tcp_ecn_reductions)
     if t.ecn & ECN_OK:
@@ -425,7 +427,8 @@ cdef void _duplicate_without_sack(Tcp* s, Tcb* t) noexcept nogil:
     cdef Packet* k = pkt(s.pool, t.rtx_head)
     if t.sacked + t.lost + t.mss + min(rec_space(k), t.mss) <= out:
         t.sacked += t.mss
-    if t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and seq_gt(t.snd_una, t.recover):
+    if (t.dup_acks == DUP_THRESH and not t.flags & (TF_RECOVERY | TF_LOSS) and not tcp_awaits(t, t.recover)
+            and t.snd_una != t.recover):
         _head_is_lost(s, t)
         _lost_some(s, t)
     mark_dirty(s, t)

@@ -10,7 +10,7 @@ from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.scoreboard cimport expect_next, mark_sacked
-from iip.tcp.tcb cimport CC_RATE, rec_space
+from iip.tcp.tcb cimport CC_RATE, rec_space, tcp_awaits
 from iip.wire.bytes cimport likely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport SackBlock
@@ -164,8 +164,11 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
         first = 1
         info.dsack = True
         t.n_dsack += 1
-        if t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker):
+        if (t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker)
+                and seq_lt(seg.sack[0].left, t.retrans_high)):
             t.undo_retrans -= min(t.undo_retrans, <int32_t>segments_of(t, seg.sack[0].right - seg.sack[0].left))
+    if not tcp_awaits(t, t.fack):
+        t.fack = t.snd_una
     for i in range(first, seg.n_sack):
         b = &seg.sack[i]
         if not (seq_lt(b.left, b.right) and seq_gt(b.right, t.snd_una) and seq_leq(b.right, t.snd_nxt)):

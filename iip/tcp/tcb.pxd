@@ -626,6 +626,12 @@ cdef inline uint32_t tcp_in_flight(Tcb* t) noexcept nogil:
     return (t.snd_nxt - t.snd_una) - t.sacked - t.lost
 
 
+cdef inline bint tcp_awaits(Tcb* t, uint32_t mark) noexcept nogil:
+    """Whether something below `mark` is unacknowledged, which was at most `snd_nxt` when it was noted, however long ago: a plain
+    comparison turns around after 2 GiB."""
+    return mark - t.snd_una - <uint32_t>1 < t.snd_nxt - t.snd_una
+
+
 cdef inline uint32_t rec_space(Packet* k) noexcept nogil:
     """Sequence space of a record in flight."""
     return k.total_len + ((k.flags >> 17) & 1)    # REC_FIN

@@ -336,6 +336,30 @@ def test_a_large_window_loses_no_sack_news(sim):
     assert flow.retransmits <= dropped(link) + 2
 
 
+@pytest.mark.parametrize("begin", [0.05, 0.45])
+@pytest.mark.parametrize("settings, queue", [
+    ({"sack": False}, {"bytes": 950_000}),
+    ({}, {"bytes": 950_000}),
+    ({"ecn": "on"}, {"bytes": 4 << 20, "mark": 950_000}),
+])
+def test_after_gigabytes_without_loss(settings, queue, begin):
+    """What a sender remembers as a sequence number, of a loss or a mark, may be more than 2 GiB ago: what follows is answered
+    as in the first second."""
+    with Simulation(3, packets=8192, packet_size=9472) as sim:
+        a, b = (sim.host(name, **{**SETTINGS, "send_buffer": 1 << 20, "pool_packets": 4096, "mtu": 9000,
+                                  "congestion": "newreno", **settings}) for name in "ab")
+        link = sim.link(a, b, rate=50e9, delay=0.00001, queue=DropTail(**queue))
+        flow = BulkFlow(sim, a, b, sample=0)
+        sim.run(begin)
+        before = flow.info()
+        assert dropped(link) == link.stats()["there"]["marked"] == 0 and (before["bytes_acked"] > 2 << 30) == (begin > 0.1)
+        flow.connection.send_buffer = 2 << 20     # more than the queue takes
+        sim.run(begin + 0.01)
+        assert dropped(link) or link.stats()["there"]["marked"]
+        assert flow.info()["ssthresh"] < before["cwnd"]
+        assert a.engine.stats()["tcp_rto_expired"] == 0
+
+
 @pytest.mark.parametrize("rival, begin", [(True, 6), (False, 10)])
 def test_bbr_probes_the_round_trip(sim, rival, begin):
     """§5.3.4: with a queue that somebody else fills from the first second on it finds out every five seconds what the path is

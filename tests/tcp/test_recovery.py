@@ -388,6 +388,17 @@ def test_a_duplicate_of_one_of_two_undoes_nothing(wire):
     assert wire.row["ssthresh"] == 5 * MSS and "tcp_undone" not in wire.counted()
 
 
+def test_a_duplicate_of_what_was_sent_once_undoes_nothing(wire):
+    """RFC 3708: the network made that one, and the retransmission before it was needed."""
+    peer, start = resent_once(wire)
+    peer.send(ACK, ack=start + 10 * MSS)
+    peer.conn.send(b"x" * MSS)
+    wire.run()
+    wire.sent.clear()
+    peer.send(ACK, ack=start + 11 * MSS, options=opt_sack((start + 10 * MSS, start + 11 * MSS)))
+    assert wire.row["ssthresh"] == 5 * MSS and "tcp_undone" not in wire.counted()
+
+
 @pytest.mark.parametrize("options", [opt_sack_permitted(), b""])
 def test_what_arrives_before_it_is_sent_again_was_not_lost(wire, options):
     """A segment that was overtaken by three, and the ACK of all of them, in one run: nothing is sent again, and the window
