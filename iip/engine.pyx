@@ -373,6 +373,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
         else:
             for i in range(n):
                 if expected < n:
+                    prefetch(pkt(self.net.pool, self.rx[min(expected + <int>EXPECTED, n - 1)]))
                     octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[expected]))
                     expected += 1
                 _input_one(self, self.rx[i])

@@ -77,7 +77,7 @@ cdef class MemoryDriver(Driver):
         cdef int take = min(n, <int>queue_len(&self.inbox))
         for i in range(take):
             packets[i] = queue_pop(&self.inbox)
-        for i in range(min(n, <int>queue_len(&self.inbox))):
+        for i in range(min(16, <int>queue_len(&self.inbox))):
             prefetch(pkt(&self.pool.c, queue_at(&self.inbox, i)))     # for the next burst: no cache holds a long queue
         self.rx_packets += take
         return take
