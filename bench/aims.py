@@ -6,7 +6,8 @@
 
 Both engines on one processor, memory link. Every run stands beside one of lwIP's ping-pong (one byte, 32 connections, checksums in
 software), so that a machine whose speed changes changes both: "of lwIP's" is the median of these ratios, and "reference" that
-times 510 ns, which is what lwIP takes on the machine of the aims. Measure on a machine that does nothing else.
+times 510 ns, which is what lwIP takes on the machine of the aims. A row whose aim is so many times another takes its samples in
+turn with that one's, and the median of their ratios counts. Measure on a machine that does nothing else.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench import worlds
@@ -80,14 +82,15 @@ ROWS = {
     "bulk, checksums in software": (bulk, {"rounds": 300, **SOFTWARE}, 2100, 220),
     "bulk, a super-segment of 62 KB": (frames, {"rounds": 300}, 181, 120),
     "bulk, a super-segment, copied once": (frames, {"rounds": 100, "copy": True}, 2000, 2000),
-    "in flight, 32 segments": (in_flight, {"rounds": 1000, "n": 32}, 190, None),
-    "in flight, 704": (in_flight, {"rounds": 200, "n": 704}, 2950, (1.2, "in flight, 32 segments")),
-    "in flight, 10,000": (in_flight, {"rounds": 200, "n": 10_000}, None, (1.2, "in flight, 32 segments")),
-    "in flight, 32 segments, 0.1 % lost": (in_flight, {"rounds": 1000, "n": 32, "loss": 0.001}, None, None),
-    "in flight, 704, 0.1 % lost": (in_flight, {"rounds": 200, "n": 704, "loss": 0.001}, None,
+    # with 10,000 two dozen round trips a sample: what the other row left of the cache must not count, and with so many losses
+    # in each round trip the window opens and shuts
+    "in flight, 32 segments": (in_flight, {"rounds": 4000, "n": 32}, 190, None),
+    "in flight, 704": (in_flight, {"rounds": 500, "n": 704}, 2950, (1.2, "in flight, 32 segments")),
+    "in flight, 10,000": (in_flight, {"rounds": 1000, "n": 10_000}, None, (1.2, "in flight, 32 segments")),
+    "in flight, 32 segments, 0.1 % lost": (in_flight, {"rounds": 8000, "n": 32, "loss": 0.001}, None, None),
+    "in flight, 704, 0.1 % lost": (in_flight, {"rounds": 2000, "n": 704, "loss": 0.001}, None,
                                    (1.2, "in flight, 32 segments, 0.1 % lost")),
-    # a dozen round trips a sample: with so many losses in each, the window opens and shuts
-    "in flight, 10,000, 0.1 % lost": (in_flight, {"rounds": 2000, "n": 10_000, "loss": 0.001}, None,
+    "in flight, 10,000, 0.1 % lost": (in_flight, {"rounds": 4000, "n": 10_000, "loss": 0.001}, None,
                                       (1.2, "in flight, 32 segments, 0.1 % lost")),
     "connection, from SYN to the last ACK": (cycles, {"rounds": 500}, 84_000, 1000),
     "Python, events in batches, 1000": (transactions, {"rounds": 20, "connections": 1000, "handler": "batch"}, None, 1000),
@@ -107,46 +110,80 @@ ROWS = {
 
 
 def child(name, quick):
-    """The ns of one operation, median of the samples."""
+    """For each line that comes in, the ns of one operation in one more sample."""
     function, options, *_ = ROWS[name]
     if quick:
         options = {**options, "rounds": 20, **{key: min(options[key], 64) for key in ("connections", "idle") if key in options}}
     some = function(**options)
     some()
-    found = []
-    for _ in range(1 if quick else SAMPLES):
+    for _ in sys.stdin:
         begin = time.perf_counter_ns()
         done = some()
-        found.append((time.perf_counter_ns() - begin) / max(done, 1))
-    print(statistics.median(found))
-    sys.stdout.flush()
+        print((time.perf_counter_ns() - begin) / max(done, 1), flush=True)
     os._exit(0)                   # giving millions of packets back takes its time
 
 
-def spawn(command, cpu):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return done.stdout
+def pinned(cpu):
+    return {"text": True, "cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "stderr": subprocess.PIPE,
+            "preexec_fn": lambda: os.sched_setaffinity(0, {cpu})}
+
+
+class Row:
+    """A row's process, which takes a sample when it is asked to."""
+
+    def __init__(self, name, options):
+        quick = ["--quick"] if options.quick else []
+        self._process = subprocess.Popen([sys.executable, "-m", "bench.aims", "--child", name, *quick],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, **pinned(options.cpu))
+
+    def sample(self):
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+            return float(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            raise RuntimeError((self._process.stderr.read().strip().splitlines() or ["no message"])[-1]) from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._process.communicate()
+
+
+def samples(name, base, options):
+    """The ns of one operation, median of the samples; how many times those of the row `base`, which are taken in turn."""
+    turns = 1 if options.quick else SAMPLES
+    with Row(name, options) as ours, Row(base, options) if base else nullcontext() as theirs:
+        if not base:
+            return statistics.median(ours.sample() for _ in range(turns)), None
+        theirs.sample()
+        ours.sample()             # both are there: from here on they are alike
+        pairs = [(theirs.sample(), ours.sample()) for _ in range(turns)]
+    return statistics.median(mine for _, mine in pairs), statistics.median(mine / other for other, mine in pairs)
+
+
+def beside(lwip, options):
+    """The ns of lwIP's ping-pong, now."""
+    done = subprocess.run([*lwip, "1", "32", "0.3", "0.1"], stdout=subprocess.PIPE, check=True, timeout=600, **pinned(options.cpu))
+    n, seconds = done.stdout.split()
+    return float(seconds) / int(n) * 1e9
 
 
 def measure(names, lwip, options):
-    """{name: [(ns, lwIP's ns right before, or None)]}"""
+    """{name: [(ns, lwIP's ns right before, or None, times the row of its aim, or None)]}"""
     found = {name: [] for name in names}
     for turn in range(options.repeat):
         for name in names:
             if turn and name == "ping-pong, 1,000,000":
                 continue          # once: it takes a minute to open them
-            theirs = None
-            if lwip:
-                n, seconds = spawn([*lwip, "1", "32", "0.3", "0.1"], options.cpu).split()
-                theirs = float(seconds) / int(n) * 1e9
-            quick = ["--quick"] if options.quick else []
-            ours = float(spawn([sys.executable, "-m", "bench.aims", "--child", name, *quick], options.cpu))
-            found[name].append((ours, theirs))
-            beside = f", lwIP {theirs:,.0f}" if theirs else ""
-            print(f"{turn + 1}/{options.repeat} {name}: {ours:,.0f} ns{beside}", file=sys.stderr)
+            theirs = beside(lwip, options) if lwip else None
+            aim = ROWS[name][3]
+            ours, times = samples(name, aim[1] if isinstance(aim, tuple) else None, options)
+            found[name].append((ours, theirs, times))
+            notes = f", lwIP {theirs:,.0f}" if theirs else ""
+            notes += f", {times:.2f} times {aim[1]}" if times else ""
+            print(f"{turn + 1}/{options.repeat} {name}: {ours:,.0f} ns{notes}", file=sys.stderr)
     return found
 
 
@@ -154,23 +191,21 @@ def summary(found):
     """{name: its figures}"""
     rows = {}
     for name, runs in found.items():
-        times = [ours for ours, _ in runs]
-        ratios = [ours / theirs for ours, theirs in runs if theirs]
+        times = [ours for ours, *_ in runs]
+        of_lwip = [ours / theirs for ours, theirs, _ in runs if theirs]
+        of_base = [ratio for *_, ratio in runs if ratio]
         rows[name] = {"ns": statistics.median(times), "low": min(times), "high": max(times),
-                      "of_lwip": statistics.median(ratios) if ratios else None}
+                      "of_lwip": statistics.median(of_lwip) if of_lwip else None,
+                      "times": [min(of_base), statistics.median(of_base), max(of_base)] if of_base else None}
     return rows
 
 
-def compared(rows, name):
+def compared(name, row):
     """(aim, what was reached, as text) of a row."""
     aim = ROWS[name][3]
-    row = rows[name]
     if isinstance(aim, tuple):
-        times, base = aim
-        if base not in rows:
-            return f"{times} × {base}", ""
-        by = "of_lwip" if row["of_lwip"] and rows[base]["of_lwip"] else "ns"
-        return f"{times} × {base}", f"{row[by] / rows[base][by]:.2f} ×"
+        low, middle, high = row["times"]
+        return f"{aim[0]} × {aim[1]}", f"{middle:.2f} × ({low:.2f} … {high:.2f})"
     reached = f"{row['of_lwip'] * LWIP:,.0f}" if row["of_lwip"] else ""
     return f"{aim:,}" if aim else "", reached
 
@@ -179,7 +214,7 @@ def markdown(rows):
     lines = ["| | ns, here | of lwIP's ping-pong | aim | reached: reference ns, or times | C original |",
              "|---|---|---|---|---|---|"]
     for name, row in rows.items():
-        aim, reached = compared(rows, name)
+        aim, reached = compared(name, row)
         original = ROWS[name][2]
         ratio = f"{row['of_lwip']:.2f}" if row["of_lwip"] else ""
         lines.append(f"| {name} | {row['ns']:,.0f} ({row['low']:,.0f} … {row['high']:,.0f}) | {ratio} | {aim} | {reached} | "

@@ -45,6 +45,7 @@ cdef enum:
     REC_EVER_RETRANS = 0x00200000
     REC_PUSH = 0x00400000
     REC_APP_LIMITED = 0x00800000
+    REC_RUN = 0x01000000          # SACKed, and so are all up to the `tnext` of its detail
 
 
 cdef extern from *:
@@ -95,7 +96,7 @@ cdef struct Detail:
     # what few packets need: another cache line for each, in another table
     # TCP's record of a segment in flight
     uint32_t tprev                # records that were sent again, in that order
-    uint32_t tnext
+    uint32_t tnext                # (of one that was SACKed: see REC_RUN)
     int64_t first_sent_at         # of a record that was sent again, ns
     # delivery rate, with CC_RATE: what it was like when the record left; see Tcb
     int64_t delivered_at          # 0: no sample comes from it

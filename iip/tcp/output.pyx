@@ -18,7 +18,7 @@ from iip.tcp.rate cimport rate_app_limited
 from iip.tcp.record cimport record_cut, record_cut_by_device, record_frame, record_split, segments_of
 from iip.tcp.recovery cimport path_changed
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport again_append, again_remove, expect_next, mark_unsent
+from iip.tcp.scoreboard cimport again_append, again_remove, expect_next, mark_unsent, run_last
 from iip.tcp.segment cimport send_control, send_segment
 from iip.tcp.syn cimport send_rst, send_syn
 from iip.tcp.tcb cimport *
@@ -141,7 +141,7 @@ cdef bint _retransmit_lost(Tcp* s, Tcb* t) noexcept nogil:
         k = pkt(s.pool, i)
         if not k.flags & REC_LOST:
             expect_next(s, t, k)
-            i = k.qnext
+            i = pkt(s.pool, run_last(s, i, k)).qnext
             t.rtx_hint = i
             continue
         if tcp_in_flight(t) + min(k.total_len, t.mss) > t.cwnd and not t.flags & TF_RTX_NOW and tcp_in_flight(t):

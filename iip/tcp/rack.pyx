@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.pool cimport NIL, REC_LOST, REC_RETRANS, REC_SACKED, Packet, pkt
 from iip.tcp.rtt cimport rto_backed_off
-from iip.tcp.scoreboard cimport expect_next, mark_lost
+from iip.tcp.scoreboard cimport expect_next, mark_lost, run_last
 from iip.tcp.tcb cimport *
 from iip.tcp.wheel cimport wheel_update
 from iip.wire.seq cimport seq_geq
@@ -58,7 +58,7 @@ cdef int64_t _detect_sent_once(Tcp* s, Tcb* t, int64_t window) noexcept nogil:
                 return left
             mark_lost(s, t, i, k)
         expect_next(s, t, k)
-        i = k.qnext
+        i = pkt(s.pool, run_last(s, i, k)).qnext
     return TIMER_OFF
 
 

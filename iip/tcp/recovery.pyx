@@ -6,7 +6,7 @@ SACK blocks and duplicate ACKs mark them; the output phase sends again what is m
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 from iip.memory.pool cimport (
-    NIL, REC_EVER_RETRANS, REC_FIN, REC_RETRANS, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
+    NIL, REC_EVER_RETRANS, REC_FIN, REC_RETRANS, REC_RUN, REC_SACKED, Packet, pkt, pkt_free, pkt_trim_head)
 from iip.net.output cimport net_confirm
 from iip.tcp.accecn cimport accecn_feedback, accecn_records
 from iip.tcp.conn cimport conn_route_options, mark_dirty, mark_ready
@@ -509,7 +509,7 @@ cdef void retransmission_timeout(Tcp* s, Tcb* t) noexcept nogil:
         k = pkt(s.pool, i)
         if renege and k.flags & REC_SACKED:
             t.sacked -= rec_space(k)
-            k.flags &= ~<uint32_t>REC_SACKED
+            k.flags &= ~<uint32_t>(REC_SACKED | REC_RUN)
         mark_lost(s, t, i, k)
         i = k.qnext
     if not t.cc_mode & CC_MODEL:

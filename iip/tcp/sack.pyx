@@ -1,15 +1,16 @@
 """SACK blocks: see sack.pxd.
 
 What an earlier ACK said is not looked at again, and a search begins where the last one ended, at the front of what
-arrived or at the gap that was filled: blocks as they come from an honest peer cost as many steps as there is news,
-however large the window is. From any other the steps are bounded.
+arrived or at the gap that was filled. A block that comes back longer, because a gap was filled, is passed in leaps from
+one run of marked records to the next. So blocks as they come from an honest peer cost as many steps as there is news,
+however large the window is; from any other the steps are bounded.
 """
 from libc.stdint cimport int32_t, uint32_t
-from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_SACKED, Packet, pkt
+from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RUN, REC_SACKED, Packet, pkt
 from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
-from iip.tcp.scoreboard cimport expect_next, mark_sacked
+from iip.tcp.scoreboard cimport expect_next, mark_sacked, run_last, run_note
 from iip.tcp.tcb cimport CC_RATE, rec_space, tcp_awaits
 from iip.wire.bytes cimport likely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
@@ -17,6 +18,7 @@ from iip.wire.tcp cimport SackBlock
 
 cdef enum:
     MAX_STEPS = 2048              # records looked at for one ACK
+    RUN = 8                       # and so many in a row are a run from then on
 
 
 cdef inline uint32_t _later(Tcp* s, uint32_t i, uint32_t j, uint32_t seq) noexcept nogil:
@@ -41,17 +43,19 @@ cdef uint32_t _from_within(Tcp* s, Tcb* t, uint32_t before, uint32_t i, uint32_t
 cdef uint32_t _find(Tcp* s, Tcb* t, uint32_t seq, int* steps) noexcept nogil:
     """The first record that does not begin before `seq`, or a part of the one before it that begins with the first segment
     that a block has whole; NIL: none, or too far away for now."""
-    cdef uint32_t i = t.rtx_head, before = NIL
+    cdef uint32_t i = t.rtx_head, before = NIL, last
     if t.rtx_tail == NIL or seq_geq(seq, t.snd_nxt):
         return NIL
     i = _later(s, _later(s, i, t.sack_front, seq), t.sack_hint, seq)
     while i != NIL and seq_lt(pkt(s.pool, i).seq, seq):
         if steps[0] == 0:
-            t.sack_hint = i       # the next search goes on here
+            if before != NIL:
+                t.sack_hint = i   # the next search goes on here
             return NIL
         steps[0] -= 1
-        before = i
-        i = pkt(s.pool, i).qnext
+        last = run_last(s, i, pkt(s.pool, i))
+        before = last if seq_lt(pkt(s.pool, last).seq, seq) else i
+        i = pkt(s.pool, before).qnext
     return i if likely(before == NIL or not t.tso) else _from_within(s, t, before, i, seq)
 
 
@@ -78,18 +82,22 @@ cdef void _arrived(Tcp* s, Tcb* t, Packet* k, uint32_t n, AckInfo* info) noexcep
 
 cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info, int* steps) noexcept nogil:
     """Mark the segments that lie in [left, right). How far the steps have lasted: `right`, or less."""
-    cdef uint32_t i = _find(s, t, left, steps), end, fresh = 0, reached = right
+    cdef uint32_t i = _find(s, t, left, steps), first = i, last = NIL, end, fresh = 0, reached = right
+    cdef int before = steps[0]
     cdef Packet* k
     cdef Packet* newest = NULL    # of what was sent once
     if i == NIL and steps[0] == 0:
         return left
     while i != NIL:
         k = pkt(s.pool, i)
-        expect_next(s, t, k)
         if steps[0] == 0:
             reached = k.seq
             break
         steps[0] -= 1
+        if k.flags & REC_RUN:
+            i = run_last(s, i, k)
+            k = pkt(s.pool, i)
+        expect_next(s, t, k)
         end = k.seq + rec_space(k)
         if seq_gt(end, right):
             if not _up_to(s, t, i, right):
@@ -112,7 +120,10 @@ cdef uint32_t _mark(Tcp* s, Tcb* t, uint32_t left, uint32_t right, AckInfo* info
             t.sack_front = i
         else:
             t.sack_hint = i
+        last = i
         i = k.qnext
+    if before - steps[0] >= RUN and last != NIL:
+        run_note(s, first, last)
     if newest != NULL:
         rack_delivered(s, t, newest)
         t.sacked += fresh

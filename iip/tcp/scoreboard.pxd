@@ -4,7 +4,7 @@ What was sent once lies in the queue of all records in the order it was sent: of
 """
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.order cimport order_ahead
-from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RETRANS, REC_SACKED, Detail, Packet, pkt, pkt_detail
+from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RETRANS, REC_RUN, REC_SACKED, Detail, Packet, pkt, pkt_detail
 from iip.tcp.tcb cimport CC_LOST, CC_RATE, AckInfo, Tcb, Tcp, rec_space
 from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.seq cimport seq_lt
@@ -92,6 +92,18 @@ cdef inline void mark_sacked(Tcp* s, Tcb* t, Packet* k) noexcept nogil:
         again_remove(s, t, k)
     k.flags = (k.flags | REC_SACKED) & ~<uint32_t>REC_LOST
     t.sacked += rec_space(k)
+
+
+cdef inline uint32_t run_last(Tcp* s, uint32_t i, Packet* k) noexcept nogil:
+    """The last record known to be SACKed with all between it and `i`; `i`, if nothing is known."""
+    return pkt_detail(s.pool, k).tnext if k.flags & REC_RUN else i
+
+
+cdef inline void run_note(Tcp* s, uint32_t first, uint32_t last) noexcept nogil:
+    """All records from `first` to `last` are SACKed: who comes by need not look at them again."""
+    cdef Packet* k = pkt(s.pool, first)
+    k.flags |= REC_RUN
+    pkt_detail(s.pool, k).tnext = last
 
 
 cdef inline void forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:

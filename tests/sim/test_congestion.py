@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import iip
+from iip.apps.bench import register_unyielding
 from iip.sim import BulkFlow, DropTail, Simulation, jain
 from tests.sim.worlds import frames
 
@@ -334,6 +335,23 @@ def test_a_large_window_loses_no_sack_news(sim):
     sim.run(6)
     assert dropped(link) > 50
     assert flow.retransmits <= dropped(link) + 2
+
+
+def test_a_hole_that_lasts_hides_nothing():
+    """A retransmission is lost, too: blocks of thousands of segments come back longer with each hole that is filled above it, and
+    the newest news comes with them. Nothing that arrived is sent again."""
+    segments = 8000
+    room = segments * MSS
+    register_unyielding(room)
+    with Simulation(3, packets=6 * segments + 8192) as sim:
+        a, b = (sim.host(name, congestion="unyielding", send_buffer=2 * room, receive_buffer=4 * room, autotune=False,
+                         pool_packets=6 * segments + 8192, out_of_order=60_000) for name in "ab")
+        link = sim.link(a, b, delay=0.1, loss=0.001, limit=1 << 17, back={"loss": 0.0})
+        flow = BulkFlow(sim, a, b, sample=0)
+        sim.run(6)
+        assert b.engine.stats()["tcp_ooo_full"] == b.engine.stats()["tcp_out_of_window"] == 0
+        assert link.stats()["there"]["lost"] > 100
+        assert flow.retransmits <= link.stats()["there"]["lost"] + 2
 
 
 @pytest.mark.parametrize("begin", [0.05, 0.45])
