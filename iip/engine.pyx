@@ -20,7 +20,7 @@ from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty, mark_ready
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
-from iip.tcp.lookahead cimport AHEAD_ENTRY, AHEAD_MANY, Ahead, look_ahead
+from iip.tcp.lookahead cimport AHEAD_ENTRY, Ahead, ahead_pays, look_ahead
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -361,7 +361,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int received = n, expected
     cdef bint many
     if n:
-        many = slab_in_use(self.slab) > AHEAD_MANY
+        many = ahead_pays(self.tcp, slab_in_use(self.slab), n)
         expected = n if unlikely(many or self.gro) else min(n, <int>EXPECTED)
         for i in range(expected):
             octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[i]))

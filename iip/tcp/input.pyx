@@ -11,6 +11,7 @@ from iip.tcp.conn cimport (
 from iip.tcp.demux cimport demux_lookup
 from iip.tcp.fastopen cimport fastopen_answered, fastopen_reset
 from iip.tcp.limits cimport rate_allows
+from iip.tcp.lookahead cimport note_meeting
 from iip.tcp.passive cimport listening, passive_cookie, passive_syn
 from iip.tcp.rack cimport arm_timer
 from iip.tcp.syn cimport take_syn, tcp_send_rst_for
@@ -465,6 +466,7 @@ cdef int tcp_input(Tcp* s, IpRx* rx) noexcept nogil:
     if unlikely(t == NULL):
         return _input_no_connection(s, rx, &seg)
     t.segs_in += 1
+    note_meeting(s, t)
     if likely(_predicted(t, &seg)):
         return _input_predicted(s, t, &seg)
     if t.ooo_head != NIL and _predicted_behind_gap(t, &seg):

@@ -3,7 +3,7 @@
 With many connections every packet meets one that is in no cache. `Ahead` takes the packets of a burst, whose headers the
 engine has asked for, through four steps, each a few packets before the next: the entry of the table, the connection, the
 record that the packet may acknowledge, the cell that is free then and is sent from next. Guesses are enough: a wrong one costs
-time, nothing else.
+time, nothing else. Connections that are silent cost nothing: what counts is how many packets meet one that was not met lately.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from iip.memory.pool cimport NIL, Packet, pkt, pkt_data
@@ -11,14 +11,14 @@ from iip.memory.raw cimport CACHE_LINE
 from iip.net.types cimport Addr, addr_from4, addr_from6
 from iip.tcp.demux cimport demux_hash
 from iip.tcp.tcb cimport HOT_LINES, Tcb, Tcp, tcb
-from iip.wire.bytes cimport load16, prefetch
+from iip.wire.bytes cimport load16, prefetch, unlikely
 
 cdef enum:
     AHEAD_ENTRY = 12              # packets before their turn
     AHEAD_CONNECTION = 8
     AHEAD_RECORD = 4
     AHEAD_CELL = 2
-    AHEAD_MANY = 2048             # with fewer connections the caches know them all
+    AHEAD_MANY = 2048             # with fewer connections the caches know them all; so many packets ago is lately
     AHEAD_SLOTS = 16              # a power of two, more than AHEAD_ENTRY
 
 
@@ -72,6 +72,23 @@ cdef inline void _cell_of(Tcp* s, uint32_t id) noexcept nogil:
 
 cdef inline uint32_t* _slot(Ahead* a, int i) noexcept nogil:
     return &a.slots[i & (AHEAD_SLOTS - 1)]
+
+
+cdef inline void note_meeting(Tcp* s, Tcb* t) noexcept nogil:
+    """A packet came for a connection."""
+    if unlikely(t.last_rx < s.warm_since):
+        s.n_cold += 1
+
+
+cdef inline bint ahead_pays(Tcp* s, uint32_t connections, int n) noexcept nogil:
+    """`n` packets came: whether to look ahead. It pays if a quarter of them meet connections that no cache holds."""
+    s.n_met += n
+    if unlikely(s.n_met >= AHEAD_MANY):
+        s.cold = s.n_cold > s.n_met >> 2
+        s.n_met = s.n_cold = 0
+        s.warm_since = s.warm_next
+        s.warm_next = s.now
+    return s.cold and connections > AHEAD_MANY
 
 
 cdef inline void look_ahead(Tcp* s, Ahead* a, const uint32_t* packets, int n, int i) noexcept nogil:
