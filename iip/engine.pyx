@@ -5,7 +5,7 @@ cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
 from iip.memory.order cimport order_ahead
-from iip.memory.pool cimport NIL, PKT_HELD, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt, pkt_data, pkt_free
+from iip.memory.pool cimport MOST_HEADERS, NIL, PKT_HELD, PKT_TX_TSO4, PKT_TX_TSO6, Packet, Pool, pkt, pkt_data, pkt_free
 from iip.memory.raw cimport CACHE_LINE
 from iip.memory.slab cimport slab_in_use, slab_live, slab_lookup
 from iip.net.gro cimport gro_burst
@@ -113,7 +113,7 @@ cdef class Engine:
         cell = pool.packet_size - pool.headroom
         # a packet must always be able to come in, or no acknowledgement frees anything
         largest = 65535 if driver.caps & CAP_LRO else config.mtu
-        pool.c.headers = max(pool.c.headers, min(pool.c.headroom, 52 + (ETH_HLEN if config.medium == "ethernet" else 0)))
+        pool.c.headers = max(pool.c.headers, min(pool.c.headroom, MOST_HEADERS + (ETH_HLEN if config.medium == "ethernet" else 0)))
         pool.c.reserve = max(pool.c.reserve, min(pool.c.n_direct >> 2, (largest + ETH_HLEN + cell - 1) // cell + 1))
         self.gro = config.gro
         self.gso = config.gso and driver.caps & CAP_SG and not (driver.caps & CAP_TSO4 and driver.caps & CAP_TSO6)
@@ -326,9 +326,13 @@ cdef inline void _input_one(Engine self, uint32_t packet) noexcept nogil:
     count(self.counters, verdict)
 
 
-cdef inline uint32_t _expect(Pool* pool, Packet* k) noexcept nogil:
-    """Ask for the headers of a packet that came and for its second piece. Its length."""
+cdef inline uint32_t _expect(Engine self, int i, int n) noexcept nogil:
+    """Ask for the headers of packet `i` of the `n` that came and for its second piece, and for the descriptor of a later one. The
+    packet's length."""
+    cdef Pool* pool = self.net.pool
+    cdef Packet* k = pkt(pool, self.rx[i])
     cdef const uint8_t* p = pkt_data(k)
+    prefetch(pkt(pool, self.rx[min(i + <int>EXPECTED, n - 1)]))
     prefetch(p)
     prefetch(p + min(k.len, <uint32_t>CACHE_LINE) - 1)
     if k.next != NIL:
@@ -336,14 +340,31 @@ cdef inline uint32_t _expect(Pool* pool, Packet* k) noexcept nogil:
     return k.total_len
 
 
-cdef void _input_many(Engine self, int n) noexcept nogil:
-    """A burst for so many connections that no cache holds them."""
+cdef uint64_t _input_few(Engine self, int n, int expected) noexcept nogil:
+    """A burst, of which `expected` packets were asked for. The bytes of the others."""
+    cdef uint64_t octets = 0
+    cdef int i
+    for i in range(n):
+        if expected < n:
+            octets += _expect(self, expected, n)
+            expected += 1
+        _input_one(self, self.rx[i])
+    return octets
+
+
+cdef uint64_t _input_many(Engine self, int n, int expected) noexcept nogil:
+    """The same for so many connections that no cache holds them."""
     cdef Ahead ahead
+    cdef uint64_t octets = 0
     cdef int i
     for i in range(-AHEAD_ENTRY, n):
+        if expected < n:
+            octets += _expect(self, expected, n)
+            expected += 1
         look_ahead(self.tcp, &ahead, self.rx, n, i)
         if i >= 0:
             _input_one(self, self.rx[i])
+    return octets
 
 
 cdef inline Tcb* _find(Engine self, uint64_t conn) noexcept nogil:
@@ -362,21 +383,13 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef bint many
     if n:
         many = ahead_pays(self.tcp, slab_in_use(self.slab), n)
-        expected = n if unlikely(many or self.gro) else min(n, <int>EXPECTED)
+        expected = n if unlikely(self.gro) else min(n, <int>EXPECTED)
         for i in range(expected):
-            octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[i]))
+            octets += _expect(self, i, n)
         count_n(self.counters, rx_packets, n)
         if unlikely(self.gro) and n > 1:
             n = gro_burst(self.net, self.rx, n)
-        if unlikely(many):
-            _input_many(self, n)
-        else:
-            for i in range(n):
-                if expected < n:
-                    prefetch(pkt(self.net.pool, self.rx[min(expected + <int>EXPECTED, n - 1)]))
-                    octets += _expect(self.net.pool, pkt(self.net.pool, self.rx[expected]))
-                    expected += 1
-                _input_one(self, self.rx[i])
+        octets += _input_many(self, n, expected) if unlikely(many) else _input_few(self, n, expected)
         count_n(self.counters, rx_bytes, octets)
     if unlikely(self.net.loop_head != NIL):
         for _i in range(MAX_LOOPED):

@@ -16,6 +16,9 @@ from iip.net.types cimport (CAP_LRO, CAP_RX_IP_CSUM, CAP_RX_L4_CSUM, CAP_SG, CAP
                             CAP_TX_L4_CSUM)
 from iip.wire.bytes cimport prefetch, unlikely
 
+cdef enum:
+    FIRST = 16                    # packets of the next burst, before its receiver asks for the others itself
+
 
 cdef inline void _turn_round(Packet* k) noexcept nogil:
     """What was to be sent has been received. A checksum left to the device was never computed and the bytes
@@ -77,8 +80,8 @@ cdef class MemoryDriver(Driver):
         cdef int take = min(n, <int>queue_len(&self.inbox))
         for i in range(take):
             packets[i] = queue_pop(&self.inbox)
-        for i in range(min(16, <int>queue_len(&self.inbox))):
-            prefetch(pkt(&self.pool.c, queue_at(&self.inbox, i)))     # for the next burst: no cache holds a long queue
+        for i in range(min(<int>FIRST, <int>queue_len(&self.inbox))):
+            prefetch(pkt(&self.pool.c, queue_at(&self.inbox, i)))     # no cache holds a long queue
         self.rx_packets += take
         return take
 

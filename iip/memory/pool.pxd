@@ -16,7 +16,8 @@ cdef extern from *:
 
 cdef enum:
     FREE_AHEAD = 4                # packets that are taken after the next one and asked for already
-    VIEWS_AHEAD = 12
+    VIEWS_AHEAD = 12              # the same for views, of which a segment takes three
+    MOST_HEADERS = 52             # of IPv4, and TCP with timestamps, bytes
 
 
 cdef enum:

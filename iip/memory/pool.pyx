@@ -12,7 +12,6 @@ from iip.errors import ConfigError
 
 cdef enum:
     PAGE = 4096
-    MOST_HEADERS = 52             # of IPv4, and TCP with timestamps, bytes
 
 
 cdef uint32_t pkt_headers_in_new_cell(Pool* pool) noexcept nogil:

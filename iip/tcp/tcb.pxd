@@ -581,14 +581,14 @@ cdef struct Tcp:
     Order flight                  # records as they left,
     Order held                    # and packets as they came to wait behind a gap
     int64_t next_timer            # no entry of the wheel is due before
+    void* engine                  # for congestion control in Python
+    Wheel wheel
     # how many packets meet connections that no cache holds; see lookahead.pxd
     uint32_t n_met                # packets
     uint32_t n_cold               # and those
     bint cold                     # it is worth looking ahead
     int64_t warm_since            # a connection is in a cache if something came for it since then
     int64_t warm_next
-    void* engine                  # for congestion control in Python
-    Wheel wheel
 
 
 cdef extern from "stdint.h" nogil:
