@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from iip.aio.names import ANY_PORT, Address, SockName, literal, sockname
 from iip.aio.reasons import os_error
+from iip.socket.gate import Gate
 from iip.socket.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Core:
         self.peer: SockName | None = None     # the one it is connected with
         self.conn: Connection | None = None   # of TCP
         self.fatal: OSError | None = None     # the stack is closed: every call raises it
-        self._condition = threading.Condition(stack.lock)
-        self._waiting = 0
+        self._gate = Gate(stack.lock)
         self._mirror: Mirror | None = None
 
     # -- waiting -------------------------------------------------------------------------------------------
@@ -58,8 +57,8 @@ class Core:
 
     def changed(self) -> None:
         """Something happened that waiting threads and selectors may want to know."""
-        if self._waiting:
-            self._condition.notify_all()
+        if self._gate:
+            self._gate.open()
         if self._mirror is not None:
             self._mirror.show(self.readable(), self.writable(), self.hung())
 
@@ -75,11 +74,7 @@ class Core:
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError("timed out")
-            self._waiting += 1
-            try:
-                self._condition.wait(left)
-            finally:
-                self._waiting -= 1
+            self._gate.wait(left)
         self.check()
 
     def check(self) -> None:
