@@ -6,8 +6,8 @@ cdef double _longest = threading.TIMEOUT_MAX
 
 
 cdef class Gate:
-    """Threads that wait for a change of what a lock guards. As `threading.Condition`, except that a signal's handler may raise at any
-    moment: whoever comes out of `wait`, by whatever way, holds the lock. In Python the handler may run between giving it back
+    """Threads that wait for a change of what a lock guards. As `threading.Condition`, except that a signal's handler may raise at
+    any moment: whoever comes out of `wait`, by whatever way, holds the lock. In Python the handler may run between giving it back
     and the `try` that would take it again."""
 
     cdef object lock              # a threading.RLock
