@@ -20,7 +20,7 @@ from iip.tcp.congestion cimport congestion_named, congestion_switch
 from iip.tcp.conn cimport conn_drop_payload, conn_release, mark_dirty, mark_ready
 from iip.tcp.input cimport tcp_icmp, tcp_input
 from iip.tcp.options cimport options_get, options_set
-from iip.tcp.lookahead cimport AHEAD_ENTRY, Ahead, ahead_pays, look_ahead
+from iip.tcp.lookahead cimport AHEAD_ENTRY, AHEAD_MANY, Ahead, ahead_pays, look_ahead
 from iip.tcp.output cimport tcp_flush
 from iip.tcp.setup cimport tcp_clock, tcp_setup, tcp_teardown
 from iip.tcp.tcb cimport *
@@ -332,7 +332,8 @@ cdef inline uint32_t _expect(Engine self, int i, int n) noexcept nogil:
     cdef Pool* pool = self.net.pool
     cdef Packet* k = pkt(pool, self.rx[i])
     cdef const uint8_t* p = pkt_data(k)
-    prefetch(pkt(pool, self.rx[min(i + <int>EXPECTED, n - 1)]))
+    if i + <int>EXPECTED < n:
+        prefetch(pkt(pool, self.rx[i + <int>EXPECTED]))
     prefetch(p)
     prefetch(p + min(k.len, <uint32_t>CACHE_LINE) - 1)
     if k.next != NIL:
@@ -382,7 +383,7 @@ cdef int _input_phase(Engine self, int64_t now) noexcept nogil:
     cdef int received = n, expected
     cdef bint many
     if n:
-        many = ahead_pays(self.tcp, slab_in_use(self.slab), n)
+        many = slab_in_use(self.slab) > AHEAD_MANY and ahead_pays(self.tcp, n)
         expected = n if unlikely(self.gro) else min(n, <int>EXPECTED)
         for i in range(expected):
             octets += _expect(self, i, n)

@@ -80,15 +80,16 @@ cdef inline void note_meeting(Tcp* s, Tcb* t) noexcept nogil:
         s.n_cold += 1
 
 
-cdef inline bint ahead_pays(Tcp* s, uint32_t connections, int n) noexcept nogil:
-    """`n` packets came: whether to look ahead. It pays if a quarter of them meet connections that no cache holds."""
+cdef inline bint ahead_pays(Tcp* s, int n) noexcept nogil:
+    """`n` packets came and there are many connections: whether to look ahead. It pays if a quarter of the packets meet connections
+    that no cache holds."""
     s.n_met += n
     if unlikely(s.n_met >= AHEAD_MANY):
         s.cold = s.n_cold > s.n_met >> 2
         s.n_met = s.n_cold = 0
         s.warm_since = s.warm_next
         s.warm_next = s.now
-    return s.cold and connections > AHEAD_MANY
+    return s.cold
 
 
 cdef inline void look_ahead(Tcp* s, Ahead* a, const uint32_t* packets, int n, int i) noexcept nogil:
