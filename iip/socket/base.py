@@ -57,8 +57,7 @@ class Core:
 
     def changed(self) -> None:
         """Something happened that waiting threads and selectors may want to know."""
-        if self._gate:
-            self._gate.open()
+        self._gate.open()
         if self._mirror is not None:
             self._mirror.show(self.readable(), self.writable(), self.hung())
 

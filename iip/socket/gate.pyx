@@ -17,10 +17,6 @@ cdef class Gate:
         self.lock = lock
         self.waiting = []
 
-    def __bool__(self):
-        """Does anybody wait?"""
-        return len(self.waiting) > 0
-
     def open(self):
         """There was a change: everybody goes on. Called with the lock held."""
         for own in self.waiting:

@@ -17,7 +17,8 @@ from iip.tcp.rate cimport rate_delivered, rate_sample
 from iip.tcp.record cimport record_split, segments_of
 from iip.tcp.rtt cimport rto_backed_off, rtt_sample
 from iip.tcp.sack cimport sack_update
-from iip.tcp.scoreboard cimport again_remove, expect_next, first_sent, forget_marks, mark_lost, mark_not_lost, mark_unsent
+from iip.tcp.scoreboard cimport (
+    again_remove, expect_next, first_sent, forget_marks, mark_lost, mark_not_lost, mark_unsent, renew_fack)
 from iip.tcp.tcb cimport *
 from iip.tcp.window cimport window_is_used
 from iip.verdict cimport (
@@ -40,8 +41,7 @@ cdef void _keep_for_undo(Tcb* t) noexcept nogil:
     t.prior_cwnd = t.cwnd
     t.prior_ssthresh = t.ssthresh
     t.undo_marker = t.snd_una
-    if not tcp_awaits(t, t.fack):
-        t.fack = t.snd_una
+    renew_fack(t)
     if not tcp_awaits(t, t.retrans_high):     # ACKs of an earlier episode's retransmissions say nothing about this one
         t.undo_retrans = 0
         t.retrans_stamp = 0

@@ -10,8 +10,8 @@ from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RUN, REC_SACKE
 from iip.tcp.rack cimport rack_delivered
 from iip.tcp.rate cimport rate_delivered
 from iip.tcp.record cimport record_split, segments_of
-from iip.tcp.scoreboard cimport expect_next, mark_sacked, run_last, run_note
-from iip.tcp.tcb cimport CC_RATE, rec_space, tcp_awaits
+from iip.tcp.scoreboard cimport expect_next, mark_sacked, renew_fack, run_last, run_note
+from iip.tcp.tcb cimport CC_RATE, rec_space
 from iip.wire.bytes cimport likely
 from iip.wire.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from iip.wire.tcp cimport SackBlock
@@ -178,8 +178,7 @@ cdef void sack_update(Tcp* s, Tcb* t, Segment* seg, AckInfo* info) noexcept nogi
         if (t.undo and t.undo_retrans > 0 and seq_geq(seg.sack[0].right, t.undo_marker)
                 and seq_lt(seg.sack[0].left, t.retrans_high)):
             t.undo_retrans -= min(t.undo_retrans, <int32_t>segments_of(t, seg.sack[0].right - seg.sack[0].left))
-    if not tcp_awaits(t, t.fack):
-        t.fack = t.snd_una
+    renew_fack(t)
     for i in range(first, seg.n_sack):
         b = &seg.sack[i]
         if not (seq_lt(b.left, b.right) and seq_gt(b.right, t.snd_una) and seq_leq(b.right, t.snd_nxt)):

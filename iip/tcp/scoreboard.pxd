@@ -5,7 +5,7 @@ What was sent once lies in the queue of all records in the order it was sent: of
 from libc.stdint cimport int64_t, uint32_t
 from iip.memory.order cimport order_ahead
 from iip.memory.pool cimport NIL, REC_EVER_RETRANS, REC_LOST, REC_RETRANS, REC_RUN, REC_SACKED, Detail, Packet, pkt, pkt_detail
-from iip.tcp.tcb cimport CC_LOST, CC_RATE, AckInfo, Tcb, Tcp, rec_space
+from iip.tcp.tcb cimport CC_LOST, CC_RATE, AckInfo, Tcb, Tcp, rec_space, tcp_awaits
 from iip.wire.bytes cimport likely, prefetch, unlikely
 from iip.wire.seq cimport seq_lt
 
@@ -104,6 +104,12 @@ cdef inline void run_note(Tcp* s, uint32_t first, uint32_t last) noexcept nogil:
     cdef Packet* k = pkt(s.pool, first)
     k.flags |= REC_RUN
     pkt_detail(s.pool, k).tnext = last
+
+
+cdef inline void renew_fack(Tcb* t) noexcept nogil:
+    """Below `snd_una` it says nothing any more."""
+    if not tcp_awaits(t, t.fack):
+        t.fack = t.snd_una
 
 
 cdef inline void forget_marks(Tcb* t, Packet* k, uint32_t n) noexcept nogil:

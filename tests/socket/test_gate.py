@@ -26,7 +26,7 @@ def gate():
 def test_a_time(gate):
     begin = time.monotonic()
     gate.wait(0.05)
-    assert time.monotonic() - begin >= 0.05 and not gate
+    assert time.monotonic() - begin >= 0.05 and not gate.waiting
 
 
 def test_everybody_goes_on():
@@ -49,7 +49,7 @@ def test_everybody_goes_on():
         time.sleep(0.001)
     for thread in threads:
         thread.join(10)
-    assert len(through) == 3 and not gate
+    assert len(through) == 3 and not gate.waiting
 
 
 def test_a_signal_leaves_the_lock_where_it_was():
@@ -85,4 +85,4 @@ def test_a_signal_leaves_the_lock_where_it_was():
         over.set()
         for thread in threads:
             thread.join(10)
-    assert not gate
+    assert not gate.waiting

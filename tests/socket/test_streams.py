@@ -306,7 +306,7 @@ def test_closing_while_another_thread_blocks(net, call):
             errors.append(error.errno)
 
     thread = net.thread(block)
-    eventually(lambda: subject._core._gate)
+    eventually(lambda: subject._core._gate.waiting)
     subject.close()
     thread.join(10)
     assert errors == [errno.EBADF]
@@ -325,7 +325,7 @@ def test_closing_the_stack_wakes_everybody(net):
             errors.append(error.errno)
 
     thread = net.thread(block)
-    eventually(lambda: here._core._gate)
+    eventually(lambda: here._core._gate.waiting)
     net.server.close()
     thread.join(10)
     assert errors == [errno.ENETDOWN]
